@@ -1,0 +1,3 @@
+from mqrouter.cli.main import main
+
+main()

@@ -1,0 +1,374 @@
+"""Requests in and answers out: text or JSON, one function each way, no I/O.
+
+The payload on disk stays as the device sent it; `decode_question` is the only reading of it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+from mqrouter.core.request import (
+    Answer,
+    Form,
+    Incoming,
+    JsonObject,
+    Message,
+    OutMessage,
+    Question,
+    Refused,
+    ReplyAddress,
+    Request,
+    RequestId,
+)
+from mqrouter.core.topics import TopicMap, TopicRule
+from mqrouter.errors import ErrorCode, RequestError
+
+ROLES = frozenset({"system", "user", "assistant"})
+MAX_ID_CHARS = 128
+MAX_PRIORITY = 9
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What a request may measure; the same names and units as `settings.Limits`."""
+
+    max_payload_bytes: int
+    max_json_depth: int
+    default_ttl_s: float
+    max_ttl_s: float
+
+
+# --- in ---------------------------------------------------------------------------------------------
+
+
+def decode(
+    incoming: Incoming, topics: TopicMap, limits: Limits, request_id: RequestId, now_ms: int
+) -> Request | Refused:
+    """Returns the request, or the refusal with its code and, where one can be derived, its reply address."""
+    payload_hash = hashlib.sha256(incoming.payload).digest()
+    rule = topics.rule_for(incoming.topic) if incoming.topic is not None else None
+    device = rule.device_of(incoming.topic) if rule and incoming.topic else ""
+    reply = _reply_address(incoming, rule, topics)
+    try:
+        question = _checked_question(incoming, topics, limits, device)
+    except RequestError as error:
+        reply = reply and replace(reply, client_id=_apparent_id(incoming, limits) or reply.client_id)
+        return Refused(request_id, incoming, error.code, error.message, device, reply, payload_hash, now_ms)
+    assert reply is not None  # a topic or response topic that gives no address was refused just now
+    reply = replace(reply, client_id=question.client_id, form=question.form, max_bytes=question.max_bytes)
+    ttl_s = incoming.expiry_s if incoming.expiry_s is not None else question.ttl_s
+    return Request(
+        id=request_id,
+        incoming=incoming,
+        question=question,
+        device=device,
+        reply=reply,
+        dedupe_key=dedupe_key(reply, device),
+        payload_hash=payload_hash,
+        received_at_ms=now_ms,
+        expires_at_ms=now_ms + int(1000 * min(limits.default_ttl_s if ttl_s is None else ttl_s, limits.max_ttl_s)),
+        client_gave_expiry=incoming.expiry_s is not None,
+    )
+
+
+def dedupe_key(reply: ReplyAddress, device: str) -> bytes | None:
+    """Returns SHA-256 of (reply topic, correlation or id, sender), or None where the requester names neither."""
+    if reply.correlation is not None:
+        name = b"c" + reply.correlation
+    elif reply.client_id is not None:
+        name = b"i" + reply.client_id.encode()
+    else:
+        return None
+    digest = hashlib.sha256()
+    for part in (reply.topic.encode(), name, device.encode()):
+        digest.update(len(part).to_bytes(4, "big"))
+        digest.update(part)
+    return digest.digest()
+
+
+def decode_question(payload: bytes, content_type: str | None, topic_id: str | None, limits: Limits) -> Question:
+    """Returns what the payload asks. Raises RequestError with the code the sender gets."""
+    if len(payload) > limits.max_payload_bytes:
+        raise RequestError(ErrorCode.TOO_LARGE, f"{len(payload)} bytes; this gateway takes {limits.max_payload_bytes}")
+    form = form_of(payload, content_type)
+    try:
+        text = payload.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise RequestError(ErrorCode.NOT_UTF8, f"byte {error.start} is not UTF-8") from error
+    if form is Form.TEXT:
+        return Question(_non_empty(text, "the question"), (Message("user", text),), form, client_id=topic_id)
+    return _from_json(_parse_object(text, limits.max_json_depth), topic_id)
+
+
+def form_of(payload: bytes, content_type: str | None) -> Form:
+    """Returns the form a payload claims: by its content type, else by its first character.
+
+    Raises RequestError for a content type that is neither text nor JSON.
+    """
+    if content_type:
+        name = content_type.partition(";")[0].strip().lower()
+        if name == "application/json" or name.endswith("+json"):
+            return Form.JSON
+        if name == "text/plain":
+            return Form.TEXT
+        raise RequestError(ErrorCode.UNSUPPORTED_TYPE, f"content type {name!r}: use text/plain or application/json")
+    return Form.JSON if payload.lstrip()[:1] == b"{" else Form.TEXT
+
+
+def _checked_question(incoming: Incoming, topics: TopicMap, limits: Limits, device: str) -> Question:
+    if incoming.topic is None:
+        raise RequestError(ErrorCode.NOT_UTF8, "the topic is not UTF-8")
+    rule = topics.rule_for(incoming.topic)
+    if rule is None or not device:
+        raise RequestError(ErrorCode.BAD_REQUEST, "the topic names no device")
+    if incoming.response_topic is not None:
+        why = topics.why_not_answerable(incoming.response_topic)
+        if why is not None:
+            raise RequestError(ErrorCode.BAD_REPLY_TOPIC, why)
+    why = topics.why_not_answerable(rule.answer_topic(incoming.topic)) if incoming.response_topic is None else None
+    if why is not None:
+        raise RequestError(ErrorCode.BAD_REPLY_TOPIC, why)
+    if incoming.expiry_s == 0:
+        raise RequestError(ErrorCode.EXPIRED, "the message expired on its way here")
+    return decode_question(incoming.payload, incoming.content_type, rule.id_of(incoming.topic), limits)
+
+
+def _reply_address(incoming: Incoming, rule: TopicRule | None, topics: TopicMap) -> ReplyAddress | None:
+    """Returns where even an error answer may go: the checked response topic, else the rule's answer topic."""
+    form = _apparent_form(incoming)
+    asked = incoming.response_topic
+    if asked is not None and topics.why_not_answerable(asked) is None:
+        return ReplyAddress(asked, incoming.correlation, None, form)
+    if rule is None or incoming.topic is None or not rule.device_of(incoming.topic):
+        return None
+    own = rule.answer_topic(incoming.topic)
+    if topics.why_not_answerable(own) is not None:
+        return None
+    return ReplyAddress(own, incoming.correlation, rule.id_of(incoming.topic), form)
+
+
+def _apparent_form(incoming: Incoming) -> Form:
+    """Returns the form of an error answer: a request that cannot be read still looks like text or JSON."""
+    try:
+        return form_of(incoming.payload[:64], incoming.content_type)
+    except RequestError:
+        return Form.TEXT
+
+
+def _apparent_id(incoming: Incoming, limits: Limits) -> str | None:
+    """Returns the id of a JSON request that is wrong elsewhere, so that its error finds its question."""
+    if _apparent_form(incoming) is not Form.JSON or len(incoming.payload) > limits.max_payload_bytes:
+        return None
+    try:
+        return _id(_parse_object(incoming.payload.decode("utf-8"), limits.max_json_depth))
+    except (RequestError, UnicodeDecodeError):
+        return None
+
+
+def _parse_object(text: str, max_depth: int) -> JsonObject:
+    if _depth(text) > max_depth:
+        raise RequestError(ErrorCode.BAD_REQUEST, f"JSON nested deeper than {max_depth} levels")
+    try:
+        value = json.loads(text, parse_constant=_refuse_constant)
+    except (ValueError, RecursionError) as error:
+        raise RequestError(ErrorCode.BAD_REQUEST, f"not valid JSON: {error}") from error
+    if not isinstance(value, dict):
+        raise RequestError(ErrorCode.BAD_REQUEST, "the JSON must be an object with a question")
+    return value
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is not JSON")
+
+
+def _depth(text: str) -> int:
+    """Returns the deepest nesting of brackets outside strings, without recursion and before parsing."""
+    if text.count("{") + text.count("[") <= 2:
+        return 2
+    depth = deepest = 0
+    in_string = is_escaped = False
+    for char in text:
+        if in_string:
+            if is_escaped:
+                is_escaped = False
+            elif char == "\\":
+                is_escaped = True
+            elif char == '"':
+                in_string = False
+        elif char == '"':
+            in_string = True
+        elif char in "{[":
+            depth += 1
+            deepest = max(deepest, depth)
+        elif char in "}]":
+            depth -= 1
+    return deepest
+
+
+def _from_json(value: JsonObject, topic_id: str | None) -> Question:
+    messages = _messages(value)
+    context = _string(value, "context")
+    return Question(
+        text=next(m.content for m in reversed(messages) if m.role == "user"),
+        messages=messages,
+        form=Form.JSON,
+        client_id=_id(value) or topic_id,
+        session=_string(value, "session", MAX_ID_CHARS),
+        context=context or None,
+        ttl_s=_number(value, "ttl_s", least=0.001),
+        priority=_integer(value, "priority", 0, MAX_PRIORITY) or 0,
+        max_bytes=_integer(value, "max_bytes", 16, None),
+        is_private=_boolean(value, "private"),
+        route=_string(value, "route", MAX_ID_CHARS),
+    )
+
+
+def _messages(value: JsonObject) -> tuple[Message, ...]:
+    if "messages" in value:
+        if "question" in value:
+            raise RequestError(ErrorCode.BAD_REQUEST, "give question or messages, not both")
+        return _message_list(value["messages"])
+    if "question" not in value:
+        raise RequestError(ErrorCode.BAD_REQUEST, 'no question: send {"question": "…"} or {"messages": […]}')
+    question = value["question"]
+    if not isinstance(question, str):
+        raise RequestError(ErrorCode.BAD_REQUEST, "question must be a string")
+    return (Message("user", _non_empty(question, "question")),)
+
+
+def _message_list(items: Any) -> tuple[Message, ...]:
+    if not isinstance(items, list) or not items:
+        raise RequestError(ErrorCode.BAD_REQUEST, "messages must be a list of {role, content}")
+    messages = tuple(_message(item) for item in items)
+    if messages[-1].role != "user":
+        raise RequestError(ErrorCode.BAD_REQUEST, "the last of messages must have the role user")
+    _non_empty(messages[-1].content, "the last message")
+    return messages
+
+
+def _message(item: Any) -> Message:
+    if not isinstance(item, dict) or item.get("role") not in ROLES or not isinstance(item.get("content"), str):
+        raise RequestError(ErrorCode.BAD_REQUEST, "a message is {role, content}, role one of system, user, assistant")
+    return Message(item["role"], _encodable(item["content"], "a message"))
+
+
+def _non_empty(text: str, what: str) -> str:
+    if not text.strip(" \t\r\n\0"):
+        raise RequestError(ErrorCode.BAD_REQUEST, f"{what} is empty")
+    return _encodable(text, what)
+
+
+def _encodable(text: str, what: str) -> str:
+    """JSON can spell lone surrogates; nothing behind this point could write them."""
+    if any(0xD800 <= ord(char) < 0xE000 for char in text):
+        raise RequestError(ErrorCode.NOT_UTF8, f"{what} holds half of a surrogate pair")
+    return text
+
+
+def _field(value: JsonObject, name: str, is_valid: Callable[[Any], bool], wanted: str) -> Any:
+    found = value.get(name)
+    if found is not None and not is_valid(found):
+        raise RequestError(ErrorCode.BAD_REQUEST, f"{name} must be {wanted}")
+    return found
+
+
+def _string(value: JsonObject, name: str, max_chars: int | None = None) -> str | None:
+    wanted = "a string" if max_chars is None else f"a string of at most {max_chars} characters"
+    found = _field(value, name, lambda v: isinstance(v, str) and (max_chars is None or 0 < len(v) <= max_chars), wanted)
+    return None if found is None else _encodable(found, name)
+
+
+def _id(value: JsonObject) -> str | None:
+    if isinstance(value.get("id"), int) and not isinstance(value["id"], bool):
+        return str(value["id"])[:MAX_ID_CHARS]  # counters are common ids on small devices
+    return _string(value, "id", MAX_ID_CHARS)
+
+
+def _is_int(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _number(value: JsonObject, name: str, least: float) -> float | None:
+    found = _field(
+        value,
+        name,
+        lambda v: (_is_int(v) or isinstance(v, float)) and least <= v <= 1e12 and math.isfinite(v),
+        f"a number of at least {least:g}",
+    )
+    return None if found is None else float(found)
+
+
+def _integer(value: JsonObject, name: str, least: int, most: int | None) -> int | None:
+    wanted = f"a whole number of at least {least}" if most is None else f"a whole number from {least} to {most}"
+    found = _field(value, name, lambda v: _is_int(v) and v >= least and (most is None or v <= most), wanted)
+    return None if found is None else min(int(found), 2**53)
+
+
+def _boolean(value: JsonObject, name: str) -> bool:
+    return bool(_field(value, name, lambda v: isinstance(v, bool), "true or false"))
+
+
+# --- out --------------------------------------------------------------------------------------------
+
+
+def encode_answer(answer: Answer, reply: ReplyAddress, request_id: str, expires_at_ms: int | None) -> OutMessage:
+    """Returns the one message that carries this answer, cut to the requester's `max_bytes`."""
+    is_json = reply.form is Form.JSON
+    body = _json_body if is_json else _text_body
+    return OutMessage(
+        topic=reply.topic,
+        payload=body(answer, reply, request_id),
+        correlation=reply.correlation,
+        content_type="application/json" if is_json else "text/plain",
+        user_properties=_user_properties(answer, request_id),
+        expires_at_ms=expires_at_ms,
+    )
+
+
+def _text_body(answer: Answer, reply: ReplyAddress, _request_id: str) -> bytes:
+    if answer.error is not None:
+        return f"error {answer.error}: {answer.error_message}".encode()
+    return cut_text(answer.text or "", reply.max_bytes)[0].encode()
+
+
+def _json_body(answer: Answer, reply: ReplyAddress, request_id: str) -> bytes:
+    body: JsonObject = {"id": reply.client_id if reply.client_id is not None else request_id, "status": answer.status}
+    if answer.error is not None:
+        body["error"] = {
+            "code": str(answer.error),
+            "message": answer.error_message,
+            "retryable": answer.error.is_retryable,
+        }
+    else:
+        text, is_cut = cut_text(answer.text or "", reply.max_bytes)
+        body |= {"answer": text, "cached": False, "provisional": False, "truncated": is_cut or answer.is_truncated}
+    body |= {"route": answer.route, "tier": answer.tier, "model": answer.model, "confidence": answer.confidence}
+    body |= {"latency_ms": answer.latency_ms, "usage": answer.usage}
+    return json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode()
+
+
+def _user_properties(answer: Answer, request_id: str) -> tuple[tuple[str, str], ...]:
+    pairs = {
+        "mq-id": request_id,
+        "mq-status": str(answer.error or answer.status),
+        "mq-route": answer.route,
+        "mq-tier": answer.tier,
+        "mq-model": answer.model,
+        "mq-latency-ms": str(answer.latency_ms),
+    }
+    return tuple((name, value) for name, value in pairs.items() if value is not None)
+
+
+def cut_text(text: str, max_bytes: int | None) -> tuple[str, bool]:
+    """Returns the text cut to `max_bytes` of UTF-8, at the end of a sentence where one is near, and whether it was."""
+    encoded = text.encode("utf-8")
+    if max_bytes is None or len(encoded) <= max_bytes:
+        return text, False
+    cut = encoded[:max_bytes].decode("utf-8", "ignore")
+    end = max(cut.rfind(mark) for mark in (". ", "! ", "? ", "\n"))
+    return (cut[: end + 1] if end >= len(cut) // 2 else cut), True

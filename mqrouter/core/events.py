@@ -1,0 +1,35 @@
+"""What a tier says while it answers, whatever its wire format."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from mqrouter.core.request import Message
+
+
+@dataclass(frozen=True, slots=True)
+class TierCall:
+    """One attempt at a tier."""
+
+    request_id: str
+    """Also the Idempotency-Key: the same for every attempt of a request."""
+    messages: tuple[Message, ...]
+    deadline_s: float
+    """Limit of this attempt from its start, seconds; never beyond the request's time to live."""
+
+
+@dataclass(frozen=True, slots=True)
+class Delta:
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    finish_reason: str
+    """"stop", or "length" where the answer was cut off."""
+    model: str
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+
+
+TierEvent = Delta | Done

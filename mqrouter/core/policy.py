@@ -1,0 +1,78 @@
+"""What no score may override: privacy and size decide which tiers are left, with a reason for each struck out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from mqrouter.errors import ErrorCode
+
+
+@dataclass(frozen=True, slots=True)
+class TierFacts:
+    """What the rules need to know of one tier."""
+
+    name: str
+    is_local: bool
+    is_trusted: bool
+    context_chars: int
+
+
+@dataclass(frozen=True, slots=True)
+class Struck:
+    tier: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class TierPlan:
+    """Tiers in order of preference, those struck out and why, and the code of the refusal where none is left."""
+
+    tiers: tuple[str, ...]
+    struck: tuple[Struck, ...]
+    refusal: ErrorCode | None = None
+    refusal_message: str = ""
+
+
+def plan_tiers(
+    wanted: Sequence[str],
+    facts: dict[str, TierFacts],
+    *,
+    is_private: bool,
+    chars: int,
+    fall_back_locally: bool,
+) -> TierPlan:
+    """Returns the wanted tiers less those a rule strikes out.
+
+    With `fall_back_locally` the tiers of this device stand behind the others, for when none of those is up.
+    """
+    if fall_back_locally:
+        wanted = [*wanted, *(name for name, tier in facts.items() if tier.is_local and name not in wanted)]
+    struck: list[Struck] = []
+    left: list[str] = []
+    for name in wanted:
+        reason = _why_struck(facts[name], is_private, chars)
+        if reason is None:
+            left.append(name)
+        else:
+            struck.append(Struck(name, reason))
+    if left:
+        return TierPlan(tuple(left), tuple(struck))
+    code, message = _refusal(wanted, facts, is_private, chars)
+    return TierPlan((), tuple(struck), code, message)
+
+
+def _why_struck(tier: TierFacts, is_private: bool, chars: int) -> str | None:
+    if is_private and not tier.is_trusted:
+        return "private: the tier is not trusted"
+    if chars > tier.context_chars:
+        return f"too long: {chars} characters, the tier takes {tier.context_chars}"
+    return None
+
+
+def _refusal(wanted: Sequence[str], facts: dict[str, TierFacts], is_private: bool, chars: int) -> tuple[ErrorCode, str]:
+    if not wanted:
+        return ErrorCode.NO_ROUTE, "no route claims this question"
+    if is_private and not any(facts[name].is_trusted for name in wanted):
+        return ErrorCode.PRIVATE_UNANSWERABLE, "no trusted tier can answer this"
+    return ErrorCode.TOO_LARGE, f"{chars} characters are more than any tier of the route takes"

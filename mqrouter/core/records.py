@@ -1,0 +1,71 @@
+"""Rows of the database as values, as the stages pass them on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from mqrouter.core.request import OutMessage, ReplyAddress
+from mqrouter.core.states import State
+
+Seq = int
+
+
+class Accepted(StrEnum):
+    """What became of a request that came in."""
+
+    NEW = "new"
+    ABSORBED = "absorbed"  # seen before: nothing new was written, a stored answer goes out again
+    REUSED = "reused"  # its correlation belongs to another question
+    REFUSED = "refused"
+
+
+@dataclass(frozen=True, slots=True)
+class StoredRequest:
+    """A request as the stages need it; `payload` is read again with `codec.decode_question`."""
+
+    seq: Seq
+    id: str
+    topic: str
+    device: str
+    payload: bytes
+    content_type: str | None
+    reply: ReplyAddress
+    is_private: bool
+    received_at_ms: int
+    expires_at_ms: int
+    client_gave_expiry: bool
+    route: str | None
+    confidence: float | None
+    tiers: tuple[str, ...]
+    todo: tuple[str, ...]
+    attempts: int
+    rounds: int
+    lease: int
+
+
+@dataclass(frozen=True, slots=True)
+class OutboxRow:
+    """An answer to publish, and what its closing log line tells of the request."""
+
+    seq: Seq
+    request: Seq
+    message: OutMessage
+    tries: int
+    request_id: str
+    device: str
+    route: str | None
+    tier: str | None
+    model: str | None
+    state: State
+    reason: str | None
+    attempts: int
+    received_at_ms: int
+
+
+def join_tiers(tiers: tuple[str, ...]) -> str:
+    return ">".join(tiers)
+
+
+def split_tiers(text: str | None) -> tuple[str, ...]:
+    return tuple(text.split(">")) if text else ()

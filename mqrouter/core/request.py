@@ -1,0 +1,142 @@
+"""What comes in, what it means once decoded, and what goes out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any, NewType
+
+from mqrouter.errors import ErrorCode
+
+RequestId = NewType("RequestId", str)
+
+
+@dataclass(frozen=True, slots=True)
+class Incoming:
+    """One PUBLISH as the broker delivered it: copied, not parsed."""
+
+    epoch: int
+    mid: int
+    qos: int
+    is_dup: bool
+    is_retained: bool
+    topic: str | None
+    """None where the topic is not UTF-8."""
+    payload: bytes
+    response_topic: str | None = None
+    correlation: bytes | None = None
+    content_type: str | None = None
+    expiry_s: int | None = None
+
+
+class Form(StrEnum):
+    """The answer mirrors the form of the request."""
+
+    TEXT = "text"
+    JSON = "json"
+
+
+@dataclass(frozen=True, slots=True)
+class ReplyAddress:
+    topic: str
+    correlation: bytes | None
+    client_id: str | None
+    """The requester's own `id`, echoed in JSON answers."""
+    form: Form
+    max_bytes: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One turn of a conversation, as chat models take it."""
+
+    role: str
+    content: str
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What the payload says. `text` is what gets classified: the last thing the user said."""
+
+    text: str
+    messages: tuple[Message, ...]
+    form: Form
+    client_id: str | None = None
+    session: str | None = None
+    context: str | None = None
+    ttl_s: float | None = None
+    priority: int = 0
+    max_bytes: int | None = None
+    is_private: bool = False
+    route: str | None = None
+
+    @property
+    def chars(self) -> int:
+        """Length in characters of everything a tier would be sent."""
+        return sum(len(message.content) for message in self.messages) + len(self.context or "")
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """An accepted question, ready to be written."""
+
+    id: RequestId
+    incoming: Incoming
+    question: Question
+    device: str
+    reply: ReplyAddress
+    dedupe_key: bytes | None
+    payload_hash: bytes
+    received_at_ms: int
+    expires_at_ms: int
+    client_gave_expiry: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """A request that cannot be accepted; `reply` is None where no address can be derived."""
+
+    id: RequestId
+    incoming: Incoming
+    code: ErrorCode
+    message: str
+    device: str
+    reply: ReplyAddress | None
+    payload_hash: bytes
+    received_at_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """The terminal answer of one request: text, or an error."""
+
+    text: str | None = None
+    error: ErrorCode | None = None
+    error_message: str = ""
+    route: str | None = None
+    tier: str | None = None
+    model: str | None = None
+    confidence: float | None = None
+    is_truncated: bool = False
+    latency_ms: int = 0
+    usage: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def status(self) -> str:
+        return "ok" if self.error is None else "error"
+
+
+@dataclass(frozen=True, slots=True)
+class OutMessage:
+    """One PUBLISH of an answer. `user_properties` reach MQTT 5 clients only."""
+
+    topic: str
+    payload: bytes
+    correlation: bytes | None
+    content_type: str
+    user_properties: tuple[tuple[str, str], ...]
+    expires_at_ms: int | None = None
+    """Passed on as Message Expiry: what remains of the requester's own limit."""
+
+
+JsonObject = dict[str, Any]

@@ -1,0 +1,34 @@
+"""The life of a request, as states and the moves between them."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+
+class State(StrEnum):
+    RECEIVED = "received"  # on disk, not yet decided
+    PENDING = "pending"  # decided, waiting for a tier
+    LEASED = "leased"  # a tier is working on it
+    ANSWERED = "answered"  # the terminal answer is in the outbox
+    DELIVERED = "delivered"  # the broker acknowledged the answer, and somebody was subscribed
+    UNDELIVERED = "undelivered"  # nobody took the answer before it expired
+    EXPIRED = "expired"  # outlived its time to live without an answer
+    DEAD = "dead"  # could not be accepted, or killed the daemon too often
+    CANCELLED = "cancelled"  # an operator ended it
+
+
+ACTIVE = frozenset({State.RECEIVED, State.PENDING, State.LEASED})
+"""States in which no terminal answer exists yet."""
+
+TERMINAL = frozenset({State.DELIVERED, State.UNDELIVERED, State.EXPIRED, State.DEAD, State.CANCELLED})
+
+MOVES: dict[State, frozenset[State]] = {
+    State.RECEIVED: frozenset({State.PENDING, State.ANSWERED, State.EXPIRED, State.DEAD, State.CANCELLED}),
+    State.PENDING: frozenset({State.LEASED, State.ANSWERED, State.EXPIRED, State.DEAD, State.CANCELLED}),
+    State.LEASED: frozenset({State.PENDING, State.ANSWERED, State.EXPIRED, State.DEAD, State.CANCELLED}),
+    State.ANSWERED: frozenset({State.DELIVERED, State.UNDELIVERED}),
+} | {state: frozenset() for state in TERMINAL}
+
+
+def may_move(old: State, new: State) -> bool:
+    return new in MOVES[old]

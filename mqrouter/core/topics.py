@@ -1,0 +1,97 @@
+"""MQTT topics and filters: matching, checking, and what a listener makes of a topic (MQTT 5, section 4.7)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+MAX_TOPIC_BYTES = 65_535
+
+
+def matches(topic_filter: str, topic: str) -> bool:
+    """True where `topic` is in `topic_filter`; wildcards do not reach into $-topics."""
+    if topic.startswith("$") and topic_filter[:1] in ("+", "#"):
+        return False
+    filter_levels, levels = topic_filter.split("/"), topic.split("/")
+    for position, level in enumerate(filter_levels):
+        if level == "#":
+            return True
+        if position >= len(levels) or level not in ("+", levels[position]):
+            return False
+    return len(levels) == len(filter_levels)
+
+
+def is_publishable(topic: str) -> bool:
+    """True for a name one may publish to: not empty, no wildcard, no NUL or control character, not $-reserved."""
+    return (
+        0 < len(topic.encode("utf-8", "surrogatepass")) <= MAX_TOPIC_BYTES
+        and not topic.startswith("$")
+        and not any(char in "+#" or ord(char) < 0x20 or 0x7F <= ord(char) < 0xA0 for char in topic)
+        and not any(0xD800 <= ord(char) < 0xE000 for char in topic)
+    )
+
+
+def why_not_a_filter(topic_filter: str) -> str | None:
+    """Returns what is wrong with a topic filter, or None."""
+    levels = topic_filter.split("/")
+    if not topic_filter:
+        return "a topic filter must not be empty"
+    if "\0" in topic_filter:
+        return "a topic filter must not contain NUL"
+    if any("#" in level and level != "#" for level in levels) or "#" in levels[:-1]:
+        return "# must be a level of its own, and the last one"
+    if any("+" in level and level != "+" for level in levels):
+        return "+ must be a level of its own"
+    return None
+
+
+@dataclass(frozen=True, slots=True)
+class TopicRule:
+    """How one subscribed filter is read: `device_level` names the device, one further level the id."""
+
+    filter: str
+    device_level: int
+    answer: str
+
+    def device_of(self, topic: str) -> str:
+        levels = topic.split("/")
+        return levels[self.device_level] if self.device_level < len(levels) else ""
+
+    def id_of(self, topic: str) -> str | None:
+        """Returns the level after the device's, where the topic ends with it."""
+        levels = topic.split("/")
+        return levels[-1] or None if len(levels) == self.device_level + 2 else None
+
+    def answer_topic(self, topic: str) -> str:
+        base = self.answer.replace("{device}", self.device_of(topic))
+        request_id = self.id_of(topic)
+        return base if request_id is None else f"{base}/{request_id}"
+
+
+@dataclass(frozen=True, slots=True)
+class TopicMap:
+    """Every request topic of this gateway, and the addresses it may answer to."""
+
+    rules: tuple[TopicRule, ...]
+    response_topics: tuple[str, ...]
+
+    def rule_for(self, topic: str) -> TopicRule | None:
+        return next((rule for rule in self.rules if matches(rule.filter, topic)), None)
+
+    def why_not_answerable(self, topic: str) -> str | None:
+        """Returns why `topic` may not receive an answer, or None."""
+        if not is_publishable(topic):
+            return "a response topic must be a plain topic name: no wildcards, no control characters, no leading $"
+        if self.rule_for(topic) is not None:
+            return "a response topic must not be a request topic"
+        if not any(matches(allowed, topic) for allowed in self.response_topics):
+            return "this gateway does not answer to that response topic (mqtt.response_topics)"
+        return None
+
+
+def build_topic_map(
+    prefix: str, listeners: tuple[tuple[str, int, str], ...], response_topics: tuple[str, ...]
+) -> TopicMap:
+    """Returns the map of the gateway's own ask topics and the configured (filter, device level, answer) listeners."""
+    own = TopicRule(f"{prefix}/ask/#", len(prefix.split("/")) + 1, f"{prefix}/answer/{{device}}")
+    others = (TopicRule(flt, level, answer.replace("{prefix}", prefix)) for flt, level, answer in listeners)
+    return TopicMap((own, *others), response_topics)

@@ -1,0 +1,280 @@
+"""Every knob: its unit, its range, its default. A default lives here and nowhere else.
+
+Values only; how they are read from TOML and the environment is in `config`.
+"""
+
+from __future__ import annotations
+
+import os
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
+
+Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Count = Annotated[int, Field(ge=1)]
+Share = Annotated[float, Field(ge=-1, le=1, allow_inf_nan=False)]
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", max_length=64)]
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Secret(Section):
+    """A secret by reference: exactly one of a variable, a file, or a systemd credential."""
+
+    env: str | None = Field(None, description="name of an environment variable")
+    file: Path | None = Field(None, description="path of a file holding the secret and nothing else")
+    credential: str | None = Field(None, description="name of a systemd credential (LoadCredential=)")
+
+    @model_validator(mode="after")
+    def _is_one_reference(self) -> Secret:
+        if sum(value is not None for value in (self.env, self.file, self.credential)) != 1:
+            raise ValueError('give exactly one of env, file, credential, as { env = "NAME" }')
+        return self
+
+    def resolve(self) -> SecretStr:
+        """Returns the secret. Raises LookupError naming the reference that leads nowhere."""
+        if self.env is not None:
+            value = os.environ.get(self.env)
+            if value is None:
+                raise LookupError(f"the environment variable {self.env} is not set")
+            return SecretStr(value)
+        path = self.file or Path(os.environ.get("CREDENTIALS_DIRECTORY", "/run/credentials")) / str(self.credential)
+        try:
+            return SecretStr(path.read_text(encoding="utf-8").strip())
+        except (OSError, UnicodeDecodeError) as error:
+            raise LookupError(f"the secret file {path} cannot be read: {error}") from error
+
+
+class Gateway(Section):
+    name: Name = Field("farm", description="name of this gateway; part of every topic")
+    data_dir: Path = Field(Path("data"), description="folder of the database; relative to the configuration file")
+    models_dir: Path = Field(
+        Path("~/.local/share/mqrouter/models"), description="folder of the model files (mqrouter models pull)"
+    )
+
+
+class Tls(Section):
+    enabled: bool = Field(False, description="connect with TLS")
+    ca_file: Path | None = Field(None, description="certificate authority; without it the system's are used")
+    cert_file: Path | None = Field(None, description="client certificate, with key_file")
+    key_file: Path | None = Field(None, description="private key of the client certificate")
+
+    @model_validator(mode="after")
+    def _has_both_halves(self) -> Tls:
+        if (self.cert_file is None) != (self.key_file is None):
+            raise ValueError("cert_file and key_file belong together: give both or neither")
+        return self
+
+
+class Protocol(StrEnum):
+    AUTO = "auto"
+    V5 = "5"
+    V311 = "3.1.1"
+
+
+class Mqtt(Section):
+    host: str = Field("127.0.0.1", min_length=1, description="broker's host name or address")
+    port: int = Field(1883, ge=1, le=65535, description="broker's port (8883 is usual for TLS)")
+    protocol: Protocol = Field(Protocol.AUTO, description="5, 3.1.1, or auto: try 5, fall back to 3.1.1")
+    client_id: str = Field("mqrouter-{gateway}", min_length=1, description="must be unique at the broker")
+    username: str | None = Field(None, description="user name at the broker")
+    password: Secret | None = Field(None, description="password at the broker, by reference")
+    prefix: str = Field("mqrouter/{gateway}", min_length=1, description="first levels of all topics")
+    keepalive_s: int = Field(30, ge=5, le=3600, description="a dead connection is noticed within twice this")
+    connect_timeout_s: Seconds = Field(10.0, description="limit for TCP, TLS and CONNACK together")
+    session_expiry_s: int = Field(604800, ge=0, description="how long the broker keeps the session (MQTT 5)")
+    receive_maximum: int = Field(100, ge=1, le=65535, description="unacknowledged requests: the group-commit size")
+    max_inflight_answers: int = Field(100, ge=1, le=65535, description="answers published and not yet acknowledged")
+    reconnect_min_s: Seconds = Field(0.5, description="first reconnect delay; doubles, with full jitter")
+    reconnect_max_s: Seconds = Field(60.0, description="largest reconnect delay")
+    response_topics: list[str] = Field(
+        ["#"], description="topic filters a Response Topic must match; wildcards, $ and request topics never pass"
+    )
+    tls: Tls = Field(default_factory=Tls, description="transport security")
+
+    @model_validator(mode="after")
+    def _has_ordered_delays(self) -> Mqtt:
+        if self.reconnect_min_s > self.reconnect_max_s:
+            raise ValueError("reconnect_min_s must not exceed reconnect_max_s")
+        return self
+
+
+class Listener(Section):
+    """Maps an existing topic tree onto requests."""
+
+    filter: str = Field(min_length=1, description="topic filter to subscribe to")
+    device_level: int = Field(ge=0, description="which level of the topic names the device, counted from 0")
+    answer: str = Field(min_length=1, description="answer topic; {device} and {prefix} are replaced")
+
+
+class Limits(Section):
+    max_payload_bytes: Count = Field(65536, description="larger requests get too_large")
+    max_json_depth: Count = Field(32, description="deeper JSON gets bad_request")
+    max_backlog: Count = Field(10_000, description="accepted, not yet decided; beyond it: overloaded")
+    max_pending: Count = Field(100_000, description="requests waiting for a tier; beyond it: queue_full")
+    device_rate_per_minute: Count = Field(600, description="per device, bursts up to the same number: rate_limited")
+    default_ttl_s: Seconds = Field(86_400.0, description="time to live of a request that names none")
+    max_ttl_s: Seconds = Field(604_800.0, description="longer times to live are cut to this")
+    retain_finished_s: Seconds = Field(604_800.0, description="how long finished requests stay in the database")
+
+
+class Embedder(Section):
+    model: Name = Field("all-minilm-l6-v2", description="name in `mqrouter models list`, or a file in models_dir")
+    threads: Count | None = Field(None, description="threads of one call; without it half of the cores")
+    query_prefix: str | None = Field(None, description="put before a question; without it the model's own")
+
+
+class WhenOffline(StrEnum):
+    QUEUE = "queue"
+    ANSWER_LOCALLY = "answer_locally"
+    REJECT = "reject"
+
+
+class Abstain(Section):
+    """What happens to a question that no route claims."""
+
+    to: list[Name] = Field(["hub", "edge"], description="tiers in order; an empty list answers no_route")
+    when_offline: WhenOffline = Field(WhenOffline.ANSWER_LOCALLY, description="see [routes.*]")
+    prompt: Name | None = Field("chat", description="system prompt, by its name in [prompts]")
+
+
+class Routing(Section):
+    strategy: Name = Field("semantic", description="strategy by name; semantic compares with route centroids")
+    threshold: Share = Field(0.30, description="least similarity of a route that sets no threshold of its own")
+    min_margin: Share = Field(0.01, description="least lead of the best route over the second")
+    nearest_examples: int = Field(3, ge=0, description="examples named in the explanation of a decision")
+    abstain: Abstain = Field(default_factory=Abstain, description="questions no route claims")
+
+
+class Route(Section):
+    description: str = Field("", description="one line for people")
+    examples: list[Annotated[str, Field(min_length=1)]] = Field(
+        min_length=1, description="questions that belong to this route"
+    )
+    threshold: Share | None = Field(None, description="least similarity; without it routing.threshold")
+    to: list[Name] = Field(min_length=1, description="tiers in order of preference")
+    when_offline: WhenOffline = Field(
+        WhenOffline.QUEUE, description="no tier reachable: queue, answer_locally, or reject"
+    )
+    prompt: Name | None = Field(None, description="system prompt, by its name in [prompts]")
+
+
+class TierBase(Section):
+    model: str = Field(min_length=1, description="model name as the tier knows it")
+    concurrency: Count = Field(4, description="requests at this tier at once")
+    max_tokens: Count = Field(512, description="longest answer")
+    temperature: float = Field(0.2, ge=0, le=2, description="0 is deterministic")
+    context_chars: Count = Field(16_000, description="longest question with context, in characters")
+    total_timeout_s: Seconds = Field(120.0, description="limit for one whole attempt")
+    trusted: bool = Field(False, description="may see private requests")
+
+
+class LocalTier(TierBase):
+    """The chat model on this device, in a process of its own."""
+
+    kind: Literal["local"] = Field(description="local, or openai")
+    model: Name = Field("smollm2-135m-instruct", description="name in `mqrouter models list`, or a file in models_dir")
+    concurrency: Literal[1] = Field(1, description="the worker answers one question at a time")
+    max_tokens: Count = Field(192, description="longest answer")
+    context_chars: Count = Field(6_000, description="longest question with context, in characters")
+    trusted: Literal[True] = Field(True, description="this device sees private requests anyway")
+    context_tokens: Count = Field(2048, description="context window the model is loaded with")
+    threads: Count | None = Field(None, description="without it half of the cores")
+    start: Literal["on_first_use", "at_start"] = Field("on_first_use", description="when the worker is started")
+    first_token_timeout_s: Seconds = Field(30.0, description="limit to the first token, model load included")
+
+
+class OpenAiTier(TierBase):
+    """Any OpenAI-compatible server: LM Studio, vLLM, llama-server, Ollama's /v1, hosted APIs."""
+
+    kind: Literal["openai"] = Field(description="local, or openai")
+    url: str = Field(pattern=r"^https?://[^\s]+$", description="base address, with /v1 where the server has it")
+    api_key: Secret | None = Field(None, description="bearer token, by reference")
+    connect_timeout_s: Seconds = Field(5.0, description="limit for name look-up, TCP and TLS")
+    first_token_timeout_s: Seconds = Field(60.0, description="limit to the first token; a cold load takes long")
+    idle_timeout_s: Seconds = Field(20.0, description="limit between two tokens")
+
+
+Tier = Annotated[LocalTier | OpenAiTier, Field(discriminator="kind")]
+
+
+class Retry(Section):
+    """The persisted schedule between attempts, and the breaker in front of a tier."""
+
+    max_attempts: Count = Field(8, description="counted attempts per request, over all tiers; then upstream_failed")
+    backoff_min_s: Seconds = Field(2.0, description="first wait once every tier has failed; doubles, with full jitter")
+    backoff_max_s: Seconds = Field(300.0, description="largest wait")
+    breaker_failures: Count = Field(
+        5, description="failures in a row that open a tier's breaker; unreachable opens at once"
+    )
+    probe_min_s: Seconds = Field(1.0, description="first pause before an open breaker is probed; doubles, with jitter")
+    probe_max_s: Seconds = Field(60.0, description="largest pause between two probes")
+
+    @model_validator(mode="after")
+    def _has_ordered_pauses(self) -> Retry:
+        if self.backoff_min_s > self.backoff_max_s:
+            raise ValueError("backoff_min_s must not exceed backoff_max_s")
+        if self.probe_min_s > self.probe_max_s:
+            raise ValueError("probe_min_s must not exceed probe_max_s")
+        return self
+
+
+class LogSettings(Section):
+    level: Literal["debug", "info", "warning", "error"] = Field("info", description="least level written")
+    format: Literal["auto", "json", "console"] = Field("auto", description="auto: console on a terminal, else JSON")
+    include_text: bool = Field(False, description="write questions and answers to the log")
+
+
+class Service(Section):
+    drain_timeout_s: Seconds = Field(8.0, description="limit for an ordered stop")
+    stats_interval_s: Seconds = Field(30.0, description="how often …/stats is published")
+
+
+def _default_tiers() -> dict[str, Tier]:
+    return {
+        "edge": LocalTier(kind="local"),
+        "hub": OpenAiTier(kind="openai", url="http://127.0.0.1:8080/v1", model="default"),
+    }
+
+
+class Settings(Section):
+    """The whole configuration: frozen, validated, without secrets in it."""
+
+    include: list[str] = Field(["routes/*.toml", "prompts.toml"], description="further files, relative to this one")
+    gateway: Gateway = Field(default_factory=Gateway)
+    mqtt: Mqtt = Field(default_factory=Mqtt)
+    listeners: list[Listener] = Field(default_factory=list)
+    limits: Limits = Field(default_factory=Limits)
+    embedder: Embedder = Field(default_factory=Embedder)
+    routing: Routing = Field(default_factory=Routing)
+    tiers: dict[Name, Tier] = Field(default_factory=_default_tiers)
+    retry: Retry = Field(default_factory=Retry)
+    log: LogSettings = Field(default_factory=LogSettings)
+    service: Service = Field(default_factory=Service)
+    prompts: dict[Name, str] = Field(default_factory=dict)
+    routes: dict[Name, Route] = Field(default_factory=dict)
+
+    @property
+    def database(self) -> Path:
+        return self.gateway.data_dir / "mqrouter.db"
+
+    @property
+    def control_socket(self) -> Path:
+        return self.gateway.data_dir / "control.sock"
+
+    @property
+    def prefix(self) -> str:
+        return self.mqtt.prefix.replace("{gateway}", self.gateway.name)
+
+    @property
+    def client_id(self) -> str:
+        return self.mqtt.client_id.replace("{gateway}", self.gateway.name)
+
+
+def default_threads() -> int:
+    """Half of the cores: the other half carries the router and its neighbours."""
+    return max(1, (os.cpu_count() or 1) // 2)
