@@ -1,0 +1,312 @@
+"""The daemon: builds every part, supervises them, and drains them in order. The only place that knows the whole."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import uuid
+from collections.abc import Callable, Mapping
+from contextlib import AsyncExitStack
+from typing import Any
+
+import structlog
+
+from mqrouter import __version__, logs, wiring
+from mqrouter.config import Loaded
+from mqrouter.core.rate import DeviceRates
+from mqrouter.core.request import Answer, Incoming, RequestId
+from mqrouter.core.states import State
+from mqrouter.edge.chat import ChatWorker
+from mqrouter.edge.control import ControlSocket
+from mqrouter.edge.mqtt import NO_MATCHING_SUBSCRIBERS, MqttLink
+from mqrouter.edge.store.database import Database
+from mqrouter.edge.store.store import Policy, Store
+from mqrouter.edge.system import LoopMonitor, ServiceManager, SystemClock
+from mqrouter.errors import ConfigError, ErrorCode, Problem
+from mqrouter.flow.decide import Decide
+from mqrouter.flow.deliver import Deliver, Publication
+from mqrouter.flow.forward import Lane
+from mqrouter.flow.intake import Intake
+from mqrouter.flow.ports import TierClient
+from mqrouter.flow.supervise import Supervisor
+from mqrouter.flow.tiers import TierBoard
+from mqrouter.flow.upkeep import Upkeep
+from mqrouter.flow.wakeup import Wakeup
+from mqrouter.settings import LocalTier, LogSettings, Settings
+
+log = structlog.get_logger("daemon")
+
+ANSWER_GRACE_MS = 600_000  # ten minutes in which even an answer that came too late is offered
+READY_WAIT_S = 10.0
+RELOADABLE = frozenset({"routes", "prompts", "routing", "log", "include"})
+
+
+class Daemon:
+    """One gateway. `clients` replaces the configured tiers' clients by name: the bench brings its own."""
+
+    def __init__(self, loaded: Loaded, *, clients: Mapping[str, TierClient] | None = None) -> None:
+        self._loaded = loaded
+        self._settings = loaded.settings
+        self._replaced = clients or {}
+        self._clock = SystemClock()
+        self._manager = ServiceManager()
+        self._accepted, self._answered = Wakeup(), Wakeup()
+        self._started_s = self._clock.monotonic_s()
+        self._stop = asyncio.Event()
+        self.ready = asyncio.Event()
+        """Set once the models are loaded and the broker is subscribed."""
+
+    def request_stop(self) -> None:
+        self._stop.set()
+
+    async def run(self) -> None:
+        """Returns after an ordered stop. Raises StoreLockedError, ModelFileError, ConfigError or what broke."""
+        settings = self._settings
+        async with AsyncExitStack() as stack:
+            database = await stack.enter_async_context(Database(settings.database))
+            self._store = Store(database, Policy(ANSWER_GRACE_MS))
+            recovery = await self._store.recover(self._clock.now_ms())
+            self._link = MqttLink(
+                wiring.link_options(settings),
+                on_message=self._received,
+                on_published=self._published,
+                on_connected=self._connected,
+            )
+            self._build_stages()
+            await self._build_lanes(stack)
+            self.monitor = LoopMonitor(self._manager, self._status_line)
+            log.info(
+                "daemon.started", version=__version__, pid=os.getpid(), recovered=recovery.released, dead=recovery.dead
+            )
+            async with Supervisor() as supervisor:
+                await self._start(supervisor, stack)
+                await self._stop.wait()
+                await self._drain(supervisor)
+        log.info("daemon.stopped")
+
+    # --- building -----------------------------------------------------------------------------------
+
+    def _build_stages(self) -> None:
+        settings, limits = self._settings, wiring.request_limits(self._settings)
+        self._board = TierBoard(wiring.breakers(settings), self._clock, random.random)
+        self._intake = Intake(
+            self._store,
+            self._link,
+            self._clock,
+            wiring.topic_map(settings),
+            limits,
+            max_backlog=settings.limits.max_backlog,
+            max_pending=settings.limits.max_pending,
+            rates=DeviceRates(settings.limits.device_rate_per_minute),
+            new_id=lambda: RequestId(uuid.uuid4().hex[:16]),
+            accepted=self._accepted,
+            answered=self._answered,
+        )
+        self._deliver = Deliver(
+            self._store,
+            self._link,
+            self._clock,
+            max_in_flight=settings.mqtt.max_inflight_answers,
+            answered=self._answered,
+        )
+        self._upkeep = Upkeep(
+            self._store,
+            self._board,
+            self._clock,
+            retain_finished_s=settings.limits.retain_finished_s,
+            answered=self._answered,
+        )
+
+    async def _build_lanes(self, stack: AsyncExitStack) -> None:
+        self._workers: dict[str, ChatWorker] = {}
+        self._lanes: list[Lane] = []
+        for name, tier in self._settings.tiers.items():
+            self._lanes.append(
+                Lane(
+                    name,
+                    await self._client(name, stack),
+                    wiring.lane_limits(self._settings, tier),
+                    self._store,
+                    self._board,
+                    self._clock,
+                    random.random,
+                    judge=lambda: self._decide.judge,
+                    answered=self._answered,
+                )
+            )
+
+    async def _client(self, name: str, stack: AsyncExitStack) -> TierClient:
+        tier = self._settings.tiers[name]
+        if name in self._replaced:
+            return self._replaced[name]
+        if isinstance(tier, LocalTier):
+            worker = self._workers[name] = wiring.chat_worker(self._settings, tier)
+            stack.push_async_callback(worker.close)
+            return worker
+        return await stack.enter_async_context(wiring.upstream_client(name, tier))
+
+    # --- starting -----------------------------------------------------------------------------------
+
+    async def _start(self, supervisor: Supervisor, stack: AsyncExitStack) -> None:
+        """Accepting begins at once; deciding when the embedder is loaded."""
+        supervisor.start(
+            {
+                "loop": self.monitor.run,
+                "intake": self._intake.run,
+                "mqtt": self._link.run,
+                "deliver": self._deliver.run,
+                "upkeep": self._upkeep.run,
+            }
+        )
+        await stack.enter_async_context(
+            ControlSocket(self._settings.control_socket, status=self.status, cancel=self._cancel)
+        )
+        self._embedder, fingerprint = wiring.embedder(self._settings)
+        await self._embedder.start()
+        stack.push_async_callback(self._embedder.close)
+        self._vectors = wiring.example_vectors(self._settings, fingerprint)
+        self._decide = Decide(
+            self._store,
+            self._embedder,
+            await wiring.build_judge(self._settings, self._embedder, self._vectors),
+            self._board,
+            self._clock,
+            wiring.request_limits(self._settings),
+            accepted=self._accepted,
+            answered=self._answered,
+        )
+        supervisor.start({"decide": self._decide.run} | {f"lane.{lane.name}": lane.run for lane in self._lanes})
+        supervisor.start({"readiness": self._say_ready})
+        supervisor.let_end("readiness")
+
+    async def _say_ready(self) -> None:
+        """Tells the service manager once the broker is there too; a missing broker is no reason to be restarted."""
+        while not self._link.ready.is_set():
+            self._manager.notify(STATUS="waiting for the broker", EXTEND_TIMEOUT_USEC=int(3e6 * READY_WAIT_S))
+            try:
+                async with asyncio.timeout(READY_WAIT_S):
+                    await self._link.ready.wait()
+            except TimeoutError:
+                log.warning("daemon.broker_missing", error=self._link.status.error)
+        elapsed_ms = round(1000 * (self._clock.monotonic_s() - self._started_s))
+        log.info("daemon.ready", elapsed_ms=elapsed_ms, routes=len(self._settings.routes))
+        self._manager.notify(READY=1, STATUS=self._status_line())
+        self.ready.set()
+        for name, tier in self._settings.tiers.items():
+            if isinstance(tier, LocalTier) and tier.start == "at_start" and name in self._workers:
+                await self._workers[name].probe()
+
+    # --- stopping -----------------------------------------------------------------------------------
+
+    async def _drain(self, supervisor: Supervisor) -> None:
+        """Takes nothing new, lets attempts under way end, sends what is answered, says goodbye: within the limit."""
+        deadline_s = self._clock.monotonic_s() + self._settings.service.drain_timeout_s
+        self._manager.notify(STOPPING=1, STATUS="draining")
+        log.info("daemon.stopping", in_flight=sum(lane.in_flight for lane in self._lanes))
+        lanes = [f"lane.{lane.name}" for lane in self._lanes]
+        supervisor.let_end("intake", "mqtt", *lanes)
+        self._intake.stop()
+        for lane in self._lanes:
+            lane.stop()
+        await supervisor.cancel("decide", "readiness")
+        await supervisor.wait_for(*lanes, timeout_s=(deadline_s - self._clock.monotonic_s()) * 0.75)
+        await supervisor.cancel(*lanes)
+        await self._store.release_leases(self._clock.now_ms())
+        while self._deliver.in_flight and self._link.is_connected and self._clock.monotonic_s() < deadline_s:
+            await self._answered.wait(0.05)
+        await self._link.close()
+
+    async def reload(self, load: Callable[[], Loaded]) -> bool:
+        """A valid configuration replaces routes, prompts, routing and log; a bad one changes nothing."""
+        if not self.ready.is_set():
+            log.warning("daemon.reload_refused", problems=["the daemon is still starting"])
+            return False
+        try:
+            loaded = load()
+            if new_tiers := loaded.settings.tiers.keys() - self._settings.tiers.keys():
+                raise ConfigError([Problem("tiers", f"{', '.join(sorted(new_tiers))} added: restart the daemon")])
+            judge = await wiring.build_judge(loaded.settings, self._embedder, self._vectors)
+        except ConfigError as error:
+            log.error("daemon.reload_refused", problems=[str(problem) for problem in error.problems])
+            return False
+        waiting = changed_sections(self._settings, loaded.settings) - RELOADABLE
+        if waiting:
+            log.warning("daemon.restart_needed", sections=sorted(waiting))
+        self._loaded = loaded
+        self._decide.judge = judge
+        configure_logs(loaded.settings.log)
+        self._manager.notify(STATUS=self._status_line())
+        log.info("daemon.reloaded", config_hash=loaded.config_hash, routes=len(loaded.settings.routes))
+        return True
+
+    # --- answers to the outside ---------------------------------------------------------------------
+
+    def _received(self, incoming: Incoming) -> None:
+        self._intake.put(incoming)
+
+    def _connected(self) -> None:
+        self._deliver.reconnected()
+
+    def _published(self, number: int, code: int) -> None:
+        if code == NO_MATCHING_SUBSCRIBERS:
+            self._deliver.acknowledged(number, Publication.NO_SUBSCRIBER)
+        else:
+            self._deliver.acknowledged(number, Publication.REFUSED if code >= 0x80 else Publication.TAKEN)
+
+    async def _cancel(self, request_id: str) -> str | None:
+        answer = Answer(error=ErrorCode.CANCELLED, error_message="an operator cancelled the request")
+        found = await self._store.cancel(request_id, answer, self._clock.now_ms())
+        self._answered.give()
+        return found
+
+    def status(self) -> dict[str, Any]:
+        """Returns what `mqrouter status` shows; JSON-ready."""
+        link = self._link.status
+        return {
+            "version": __version__,
+            "pid": os.getpid(),
+            "gateway": self._settings.gateway.name,
+            "config_hash": self._loaded.config_hash,
+            "uptime_s": round(self._clock.monotonic_s() - self._started_s, 1),
+            "ready": self.ready.is_set(),
+            "broker": {
+                "address": f"{self._settings.mqtt.host}:{self._settings.mqtt.port}",
+                "connected": link.is_connected,
+                "protocol": link.protocol,
+                "error": link.error,
+                "connections": link.connections,
+            },
+            "store_failing": self._intake.is_store_failing,
+            "requests": {
+                str(state): self._store.counts[state] for state in (State.RECEIVED, State.PENDING, State.LEASED)
+            },
+            "accepted": dict(self._intake.counts),
+            "delivered": self._deliver.delivered,
+            "tiers": {lane.name: self._tier_status(lane) for lane in self._lanes},
+            "loop_lag_ms": {"p50": round(self.monitor.lag_ms(0.5), 2), "p99": round(self.monitor.lag_ms(0.99), 2)},
+        }
+
+    def _tier_status(self, lane: Lane) -> dict[str, Any]:
+        breaker = self._board.breakers[lane.name]
+        worker = self._workers.get(lane.name)
+        return {
+            "breaker": str(breaker.state),
+            "reason": breaker.reason or None,
+            "in_flight": lane.in_flight,
+            "model": self._settings.tiers[lane.name].model,
+        } | ({} if worker is None else {"worker_pid": worker.pid, "worker_starts": worker.starts})
+
+    def _status_line(self) -> str:
+        broker = "connected" if self._link.is_connected else "no broker"
+        down = [name for name, breaker in self._board.breakers.items() if breaker.reason]
+        tiers = f"down: {', '.join(down)}" if down else "all tiers usable"
+        return f"{broker}; {self._store.counts[State.PENDING]} pending; {tiers}"
+
+
+def changed_sections(old: Settings, new: Settings) -> set[str]:
+    return {name for name in Settings.model_fields if getattr(old, name) != getattr(new, name)}
+
+
+def configure_logs(settings: LogSettings) -> None:
+    logs.configure(level=settings.level, fmt=settings.format, include_text=settings.include_text)

@@ -1,0 +1,197 @@
+"""The local chat model as a tier: a worker process, started on demand, replaced when it dies."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import sys
+import time
+from collections.abc import AsyncGenerator, Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import structlog
+
+from mqrouter.core.backoff import Backoff
+from mqrouter.core.events import Delta, Done, TierCall, TierEvent
+from mqrouter.errors import ModelError, ModelFileError, TransientError, UnreachableError
+
+log = structlog.get_logger("chat")
+
+RESTARTS = Backoff(min_s=0.5, max_s=60.0)
+CANCEL_TIMEOUT_S = 5.0
+STOP_TIMEOUT_S = 2.0
+MAX_LINE_BYTES = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class ChatOptions:
+    model: str
+    max_tokens: int
+    temperature: float
+    first_token_timeout_s: float
+
+
+class ChatWorker:
+    """One generation at a time. `command` returns the worker's command line, raising ModelFileError without a model."""
+
+    def __init__(self, options: ChatOptions, command: Callable[[], Sequence[str]]) -> None:
+        self._options = options
+        self._command = command
+        self._process: asyncio.subprocess.Process | None = None
+        self._turn = asyncio.Lock()
+        self._number = 0
+        self._crashes = 0
+        self._not_before_s = 0.0
+        self.starts = 0
+
+    @property
+    def pid(self) -> int | None:
+        return self._process.pid if self._process and self._process.returncode is None else None
+
+    async def start(self) -> None:
+        """The model is loaded. Raises UnreachableError where that fails."""
+        async with self._turn:
+            await self._ensure_started()
+
+    async def stream(self, call: TierCall) -> AsyncGenerator[TierEvent, None]:
+        """Yields the answer as it is generated; leaving the loop early ends the generation at its next token."""
+        async with self._turn:
+            await self._ensure_started()
+            self._number += 1
+            number, is_done = self._number, False
+            try:
+                await self._order(call, number)
+                limit_s = self._options.first_token_timeout_s
+                while not is_done:
+                    message = await self._next(limit_s)
+                    if message.get("id") != number:
+                        continue
+                    limit_s = call.deadline_s
+                    if "error" in message:
+                        is_done = True
+                        raise ModelError(f"the local model failed: {message['error']}")
+                    is_done = "done" in message
+                    self._crashes = 0
+                    yield self._done(message["done"]) if is_done else Delta(message["text"])
+            finally:
+                if not is_done:
+                    await self._cancel(number)
+
+    async def probe(self) -> bool:
+        try:
+            await self.start()
+        except UnreachableError as error:
+            log.warning("chat.start_failed", error=str(error))
+            return False
+        return True
+
+    async def close(self) -> None:
+        process = self._process
+        if process is None or process.returncode is not None:
+            return
+        assert process.stdin is not None
+        process.stdin.close()  # its end ends the worker
+        try:
+            async with asyncio.timeout(STOP_TIMEOUT_S):
+                await process.wait()
+        except TimeoutError:
+            await self._kill()
+
+    # --- the process --------------------------------------------------------------------------------
+
+    async def _ensure_started(self) -> None:
+        if self.pid is not None:
+            return
+        wait_s = self._not_before_s - time.monotonic()
+        if wait_s > 0:
+            raise UnreachableError(f"the local model crashed; it is started again in {wait_s:.0f} s")
+        try:
+            command = await asyncio.get_running_loop().run_in_executor(None, self._command)
+        except ModelFileError as error:
+            raise UnreachableError(str(error)) from error
+        started_s = time.monotonic()
+        self._process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            *command,
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            limit=MAX_LINE_BYTES,
+        )
+        self.starts += 1
+        try:
+            await self._next(self._options.first_token_timeout_s)  # {"ready": true}
+        except TransientError as error:
+            raise UnreachableError(str(error)) from error
+        log.info("chat.worker_started", pid=self.pid, elapsed_ms=round(1000 * (time.monotonic() - started_s)))
+
+    async def _order(self, call: TierCall, number: int) -> None:
+        messages = [{"role": message.role, "content": message.content} for message in call.messages]
+        await self._write(
+            {
+                "id": number,
+                "messages": messages,
+                "max_tokens": self._options.max_tokens,
+                "temperature": self._options.temperature,
+            }
+        )
+
+    async def _write(self, order: dict[str, Any]) -> None:
+        assert self._process is not None and self._process.stdin is not None
+        try:
+            self._process.stdin.write(json.dumps(order).encode() + b"\n")
+            await self._process.stdin.drain()
+        except OSError as error:
+            raise await self._crashed() from error
+
+    async def _next(self, limit_s: float) -> dict[str, Any]:
+        """Returns the worker's next message. Raises TransientError where it hangs or has died."""
+        assert self._process is not None and self._process.stdout is not None
+        try:
+            async with asyncio.timeout(limit_s):
+                line = await self._process.stdout.readline()
+        except TimeoutError as error:
+            await self._kill()
+            raise TransientError(f"the local model said nothing for {limit_s:g} s") from error
+        if not line.endswith(b"\n"):
+            raise await self._crashed()
+        message: dict[str, Any] = json.loads(line)
+        return message
+
+    async def _crashed(self) -> TransientError:
+        assert self._process is not None
+        code = await self._process.wait()
+        self._crashes += 1
+        # The first crash is replaced at once; the full ceiling from the second on, no jitter: nobody competes.
+        self._not_before_s = time.monotonic() + (RESTARTS.ceiling_s(self._crashes - 1) if self._crashes > 1 else 0)
+        log.error("chat.worker_died", code=code, crashes=self._crashes)
+        return TransientError(f"the local model's process ended with code {code}")
+
+    async def _cancel(self, number: int) -> None:
+        """The generation has ended, or its process has: nothing of it is left for the next one."""
+        if self.pid is None:
+            return
+        try:
+            await self._write({"cancel": number})
+            async with asyncio.timeout(CANCEL_TIMEOUT_S):
+                while True:
+                    message = await self._next(CANCEL_TIMEOUT_S)
+                    if message.get("id") == number and ("done" in message or "error" in message):
+                        return
+        except (TimeoutError, TransientError):
+            await self._kill()
+
+    async def _kill(self) -> None:
+        if self._process is not None and self._process.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                self._process.kill()
+            await self._process.wait()
+
+    def _done(self, done: dict[str, Any]) -> Done:
+        return Done(
+            finish_reason=done["finish_reason"],
+            model=self._options.model,
+            prompt_tokens=max(0, done["prompt_tokens"]),
+            completion_tokens=done["completion_tokens"],
+        )

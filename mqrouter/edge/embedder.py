@@ -1,0 +1,68 @@
+"""The embedding model on a thread of its own: llama.cpp releases the GIL during a call, so the loop stays free."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Protocol
+
+import numpy as np
+
+from mqrouter.errors import MqrouterError
+from mqrouter.routing.signals import Embedding
+
+MAX_CHARS_PER_TOKEN = 16  # far above any language's average
+
+
+class EmbeddingModel(Protocol):
+    """The part of `llama_cpp.Llama` that is used."""
+
+    def tokenize(self, text: bytes) -> list[int]: ...
+
+    def embed(self, input: str, *, normalize: bool, truncate: bool, return_count: bool) -> Any: ...
+
+
+class EmbeddingError(MqrouterError):
+    """Answer `internal`: the model could not embed this text."""
+
+
+class LlamaEmbedder:
+    """`load` runs on the model's own thread, as does every call after it."""
+
+    def __init__(self, load: Callable[[], EmbeddingModel], *, query_prefix: str, max_tokens: int) -> None:
+        self._load = load
+        self._prefix = query_prefix
+        self._max_tokens = max_tokens
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="embedder")
+        self._model: EmbeddingModel | None = None
+
+    async def start(self) -> None:
+        """The model is loaded and warm. Raises what `load` raises."""
+        self._model = await asyncio.get_running_loop().run_in_executor(self._thread, self._load)
+        await self.embed("warm-up")
+
+    async def embed(self, text: str) -> Embedding:
+        """Returns the embedding of a question, cut to what the model reads."""
+        return await asyncio.get_running_loop().run_in_executor(self._thread, self._embed, self._prefix + text)
+
+    async def close(self) -> None:
+        """The thread has ended. A call under way finishes first: llama.cpp cannot be interrupted."""
+        self._model = None
+        await asyncio.get_running_loop().run_in_executor(None, self._thread.shutdown)
+
+    def _embed(self, text: str) -> Embedding:
+        model = self._model
+        assert model is not None, "start() has not been awaited"
+        likely = text[: self._max_tokens * MAX_CHARS_PER_TOKEN]  # the rest could not be read anyway
+        try:
+            values, tokens = model.embed(likely, normalize=True, truncate=True, return_count=True)
+        except (RuntimeError, ValueError) as error:
+            raise EmbeddingError(f"the embedding model failed: {error}") from error
+        vector = np.asarray(values, dtype=np.float32)
+        if vector.ndim != 1 or not np.isfinite(vector).all():
+            raise EmbeddingError(f"the embedding model returned {vector.shape} values that cannot be used")
+        is_cut = len(likely) < len(text)
+        if tokens >= self._max_tokens:  # full to the brim, or cut: only counting again tells
+            is_cut = is_cut or len(model.tokenize(likely.encode())) > self._max_tokens
+        return Embedding(vector, tokens, is_cut)

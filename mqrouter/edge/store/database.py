@@ -1,0 +1,198 @@
+"""One connection, one writer: the only read-write way into the database.
+
+Writes are functions of the raw connection. Whatever is waiting when the writer comes round runs in one
+transaction, so that many small writes share one sync to disk (`synchronous=FULL`); each caller's future
+resolves after the commit. The writer is never cancelled: aiosqlite would leave the transaction open.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import fcntl
+import os
+import sqlite3
+from collections import deque
+from collections.abc import Callable, Sequence
+from importlib import resources
+from pathlib import Path
+from typing import IO, Any, TypeVar
+
+import aiosqlite
+
+from mqrouter.errors import StoreError, StoreFatalError, StoreLockedError
+
+T = TypeVar("T")
+Operation = Callable[[sqlite3.Connection], T]
+
+MAX_BATCH = 512
+PRAGMAS = (
+    "PRAGMA journal_mode = WAL",
+    "PRAGMA synchronous = FULL",
+    "PRAGMA foreign_keys = ON",
+    "PRAGMA temp_store = MEMORY",
+    "PRAGMA cache_size = -8000",  # 8 MB
+    "PRAGMA busy_timeout = 5000",
+)
+
+
+class _Connection(aiosqlite.Connection):
+    """aiosqlite's connection, with one more thing to do in its thread: a whole function in a single hop."""
+
+    async def run(self, operation: Operation[T]) -> T:
+        result: T = await self._execute(operation, self._conn)  # type: ignore[no-untyped-call]
+        return result
+
+
+class Database:
+    """Use as an async context manager; raises StoreLockedError where another daemon owns the file."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._waiting: deque[tuple[Operation[Any], asyncio.Future[Any]]] = deque()
+        self._work = asyncio.Event()
+        self._is_closing = False
+
+    async def __aenter__(self) -> Database:
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        self._lock = _lock(self._path)
+        self._connection = _Connection(self._connect, iter_chunk_size=64)
+        try:
+            await self._connection
+            await self._connection.run(_prepare)
+        except BaseException:
+            await self._connection.close()
+            self._lock.close()
+            raise
+        self._writer = asyncio.create_task(self._write_forever(), name="store.writer")
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._is_closing = True
+        self._work.set()
+        await asyncio.wait([self._writer])
+        await self._connection.close()
+        self._lock.close()
+
+    async def write(self, operation: Operation[T]) -> T:
+        """Runs `operation` in a transaction and returns its result once it is on disk.
+
+        Cancelling the caller does not undo the write. Raises StoreError where it did not happen.
+        """
+        if self._is_closing or self._writer.done():
+            raise StoreError("the database is closed")
+        future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+        self._waiting.append((operation, future))
+        self._work.set()
+        return await asyncio.shield(future)
+
+    async def read(self, operation: Operation[T]) -> T:
+        """Runs a reading `operation` between two write transactions and returns its result."""
+        return await self._connection.run(operation)
+
+    def _connect(self) -> sqlite3.Connection:
+        # One thread uses it, but which one is aiosqlite's business.
+        return sqlite3.connect(self._path, isolation_level=None, check_same_thread=False, cached_statements=256)
+
+    async def _write_forever(self) -> None:
+        while True:
+            await self._work.wait()
+            self._work.clear()
+            while self._waiting:
+                batch = [self._waiting.popleft() for _ in range(min(len(self._waiting), MAX_BATCH))]
+                try:
+                    await self._write_batch(batch)
+                except StoreFatalError as error:
+                    self._fail_all(error)
+                    raise
+            if self._is_closing:
+                return
+
+    async def _write_batch(self, batch: Sequence[tuple[Operation[Any], asyncio.Future[Any]]]) -> None:
+        operations = [operation for operation, _ in batch]
+        try:
+            results = await self._connection.run(lambda connection: _commit(connection, operations))
+        except Exception as error:
+            if len(batch) > 1 and not _is_fatal(error):
+                for entry in batch:  # one of them is at fault: the others must not suffer for it
+                    await self._write_batch([entry])
+                return
+            batch[0][1].set_exception(_translated(error))
+            for _, future in batch[1:]:
+                future.set_exception(_translated(error))
+            if _is_fatal(error):
+                raise StoreFatalError(f"the disk failed: {error}") from error
+            return
+        for (_, future), result in zip(batch, results, strict=True):
+            future.set_result(result)
+
+    def _fail_all(self, error: StoreFatalError) -> None:
+        while self._waiting:
+            self._waiting.popleft()[1].set_exception(StoreFatalError(str(error)))
+
+
+def _commit(connection: sqlite3.Connection, operations: Sequence[Operation[Any]]) -> list[Any]:
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        results = [operation(connection) for operation in operations]
+        connection.execute("COMMIT")
+    except BaseException:
+        with contextlib.suppress(sqlite3.Error):  # a full disk has rolled back already
+            connection.execute("ROLLBACK")
+        raise
+    return results
+
+
+def _is_fatal(error: Exception) -> bool:
+    """True for an I/O error: after a failed sync nobody knows what is on disk."""
+    code = getattr(error, "sqlite_errorcode", None)
+    return code is not None and (code & 0xFF) == sqlite3.SQLITE_IOERR
+
+
+def _translated(error: Exception) -> StoreError:
+    if isinstance(error, StoreError):
+        return error
+    kind = StoreFatalError if _is_fatal(error) else StoreError
+    translated = kind(f"{type(error).__name__}: {error}")
+    translated.__cause__ = error
+    return translated
+
+
+def _lock(path: Path) -> IO[str]:
+    file = path.with_name(path.name + ".lock").open("a+", encoding="ascii")
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        file.seek(0)
+        owner = file.read().strip() or "unknown"
+        file.close()
+        raise StoreLockedError(
+            f"{path} is in use by another mqrouter (process {owner}): stop that one, or give this one "
+            "a data_dir of its own"
+        ) from error
+    file.truncate(0)
+    file.write(f"{os.getpid()}\n")
+    file.flush()
+    return file
+
+
+def _prepare(connection: sqlite3.Connection) -> None:
+    connection.row_factory = sqlite3.Row
+    for pragma in PRAGMAS:
+        connection.execute(pragma)
+    _migrate(connection)
+
+
+def _migrate(connection: sqlite3.Connection) -> None:
+    """Brings the schema to the newest version, one transaction a step; `user_version` counts the steps."""
+    scripts = sorted(
+        (entry for entry in resources.files(__package__).joinpath("sql").iterdir() if entry.name.endswith(".sql")),
+        key=lambda entry: entry.name,
+    )
+    version = connection.execute("PRAGMA user_version").fetchone()[0]
+    if version > len(scripts):
+        raise StoreError(f"the database has schema {version}, this mqrouter knows {len(scripts)}: update mqrouter")
+    for number, script in enumerate(scripts[version:], start=version + 1):
+        connection.executescript(
+            f"BEGIN IMMEDIATE;\n{script.read_text(encoding='utf-8')}\nPRAGMA user_version = {number};\nCOMMIT;"
+        )

@@ -1,0 +1,77 @@
+"""The machine: its clock, its service manager, and whether the event loop keeps up."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import time
+from collections import deque
+from collections.abc import Callable
+
+TICK_S = 0.05
+KEPT_TICKS = 12_000  # ten minutes
+
+
+class SystemClock:
+    """Wall time as it was at the start, carried on by the monotonic clock: a clock set while we live moves nothing."""
+
+    def __init__(self) -> None:
+        self._offset_s = time.time() - time.monotonic()
+
+    def now_ms(self) -> int:
+        return int(1000 * (time.monotonic() + self._offset_s))
+
+    def monotonic_s(self) -> float:
+        return time.monotonic()
+
+
+class ServiceManager:
+    """sd_notify(3): a datagram to the socket systemd names; nothing at all without one."""
+
+    def __init__(self, environ: dict[str, str] | None = None) -> None:
+        environ = dict(os.environ) if environ is None else environ
+        address = environ.get("NOTIFY_SOCKET", "")
+        self._address = "\0" + address[1:] if address.startswith("@") else address
+        watchdog_us = environ.get("WATCHDOG_USEC", "")
+        self.watchdog_s = int(watchdog_us) / 1e6 if watchdog_us.isdigit() and self._address else None
+
+    def notify(self, **fields: str | int) -> None:
+        """Sends fields such as READY=1, STATUS="…", STOPPING=1. A manager that is gone is not our concern."""
+        if not self._address:
+            return
+        message = "\n".join(f"{name}={value}" for name, value in fields.items())
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as manager:
+            try:
+                manager.connect(self._address)
+                manager.send(message.encode())
+            except OSError:
+                return
+
+
+class LoopMonitor:
+    """Measures how late the event loop is, and pings the watchdog from it: a stuck loop falls silent."""
+
+    def __init__(self, manager: ServiceManager, status: Callable[[], str]) -> None:
+        self._manager = manager
+        self._status = status
+        self._lags_s: deque[float] = deque(maxlen=KEPT_TICKS)
+        self._ping_at_s = 0.0
+
+    def lag_ms(self, share: float) -> float:
+        """Returns the lag that `share` of the ticks kept below, milliseconds."""
+        lags = sorted(self._lags_s)
+        return 1000 * lags[min(len(lags) - 1, int(share * len(lags)))] if lags else 0.0
+
+    def forget(self) -> None:
+        self._lags_s.clear()
+
+    async def run(self) -> None:
+        while True:
+            before_s = time.monotonic()
+            await asyncio.sleep(TICK_S)
+            now_s = time.monotonic()
+            self._lags_s.append(max(0.0, now_s - before_s - TICK_S))
+            if self._manager.watchdog_s is not None and now_s >= self._ping_at_s:
+                self._ping_at_s = now_s + self._manager.watchdog_s / 3
+                self._manager.notify(WATCHDOG=1, STATUS=self._status())

@@ -1,0 +1,111 @@
+"""Stage 2, decide: each received request gets a decision, and with it a place in the queue or an answer."""
+
+from __future__ import annotations
+
+import asyncio
+
+import structlog
+
+from mqrouter.core.codec import Limits, decode_question
+from mqrouter.core.records import Seq, StoredRequest
+from mqrouter.core.request import Answer
+from mqrouter.core.states import State
+from mqrouter.errors import ErrorCode, MqrouterError, RequestError, StoreError
+from mqrouter.flow.judge import Judge, Judgement
+from mqrouter.flow.ports import Clock, Embedder, Store
+from mqrouter.flow.tiers import TierBoard
+from mqrouter.flow.wakeup import Wakeup
+
+log = structlog.get_logger("decide")
+
+MAX_DECIDING = 16  # enough to keep the embedder's thread busy while others are being read or written
+STORE_RETRY_S = 1.0
+
+
+class Decide:
+    def __init__(
+        self,
+        store: Store,
+        embedder: Embedder,
+        judge: Judge,
+        board: TierBoard,
+        clock: Clock,
+        limits: Limits,
+        *,
+        accepted: Wakeup,
+        answered: Wakeup,
+    ) -> None:
+        self.judge = judge
+        self._store = store
+        self._embedder = embedder
+        self._board = board
+        self._clock = clock
+        self._limits = limits
+        self._accepted = accepted
+        self._answered = answered
+        self._busy: set[Seq] = set()
+        self.abstained = 0
+
+    async def run(self) -> None:
+        async with asyncio.TaskGroup() as deciding:
+            while True:
+                room = MAX_DECIDING - len(self._busy)
+                rows = await self._store.next_received(room, self._busy) if room else []
+                for request in rows:
+                    self._busy.add(request.seq)
+                    deciding.create_task(self._decide(request), name=f"decide.{request.id}")
+                if not rows:
+                    await self._accepted.wait()  # no limit: nothing to do until a request arrives or one is done
+
+    async def _decide(self, request: StoredRequest) -> None:
+        try:
+            await self._decide_or_raise(request)
+        except RequestError as error:
+            await self._answer(request, error.code, error.message)
+        except StoreError as error:
+            log.error("decide.write_failed", request_id=request.id, error=str(error))
+            await asyncio.sleep(STORE_RETRY_S)  # the row is still there: it is read again
+        except MqrouterError as error:
+            log.error("decide.failed", request_id=request.id, error=str(error))
+            await self._answer(request, ErrorCode.INTERNAL, "the question could not be classified")
+        except Exception:
+            log.exception("decide.failed", request_id=request.id)
+            await self._answer(request, ErrorCode.INTERNAL, "the question could not be classified")
+        finally:
+            self._busy.discard(request.seq)
+            self._accepted.give()
+
+    async def _decide_or_raise(self, request: StoredRequest) -> None:
+        if request.expires_at_ms <= self._clock.now_ms():
+            return  # upkeep answers it
+        question = decode_question(request.payload, request.content_type, request.reply.client_id, self._limits)
+        judgement = await self.judge.judge(question, self._embedder)
+        plan = judgement.tier_plan
+        if judgement.decision.route is None:
+            self.abstained += 1
+        if plan.refusal is not None:
+            await self._store.record_decision(request, judgement.to_json())
+            raise RequestError(plan.refusal, plan.refusal_message)
+        if judgement.route_plan.when_offline == "reject" and self._board.first_available(plan.tiers) is None:
+            await self._store.record_decision(request, judgement.to_json())
+            raise RequestError(ErrorCode.OFFLINE_REJECTED, f"none of {', '.join(plan.tiers)} can be reached")
+        await self._queue(request, judgement)
+
+    async def _queue(self, request: StoredRequest, judgement: Judgement) -> None:
+        decision, tiers = judgement.decision, judgement.tier_plan.tiers
+        await self._store.queue_for_tiers(
+            request,
+            tiers,
+            route=decision.route,
+            confidence=decision.score,
+            decision=judgement.to_json(),
+            now_ms=self._clock.now_ms(),
+        )
+        log.debug("decide.route_chosen", request_id=request.id, route=decision.route, tiers=tiers)
+        self._board.wake_for(tiers)
+
+    async def _answer(self, request: StoredRequest, code: ErrorCode, message: str) -> None:
+        now_ms = self._clock.now_ms()
+        answer = Answer(error=code, error_message=message, latency_ms=now_ms - request.received_at_ms)
+        await self._store.finish(request, answer, State.ANSWERED, now_ms)
+        self._answered.give()

@@ -1,0 +1,121 @@
+"""Stage 4, deliver: answers leave from the outbox while connected, and are done when the broker acknowledges."""
+
+from __future__ import annotations
+
+import asyncio
+from enum import StrEnum
+
+import structlog
+
+from mqrouter.core.backoff import Backoff
+from mqrouter.core.records import OutboxRow, Seq
+from mqrouter.errors import StoreError
+from mqrouter.flow.ports import Broker, Clock, Store
+from mqrouter.flow.wakeup import Wakeup
+
+log = structlog.get_logger("request")
+
+OFFER_AGAIN = Backoff(min_s=2.0, max_s=60.0)
+STORE_RETRY_S = 1.0
+
+
+class Publication(StrEnum):
+    """How the broker took an answer."""
+
+    TAKEN = "taken"
+    NO_SUBSCRIBER = "no_subscriber"  # MQTT 5 reason 0x10: acknowledged, and nobody got it
+    REFUSED = "refused"
+
+
+class Deliver:
+    def __init__(self, store: Store, broker: Broker, clock: Clock, *, max_in_flight: int, answered: Wakeup) -> None:
+        self._store = store
+        self._broker = broker
+        self._clock = clock
+        self._max_in_flight = max_in_flight
+        self._answered = answered
+        self._in_flight: dict[int, OutboxRow] = {}
+        self._after: Seq = 0
+        self._acknowledged: asyncio.Queue[tuple[OutboxRow, Publication]] = asyncio.Queue()
+        self.delivered = 0
+
+    @property
+    def in_flight(self) -> int:
+        return len(self._in_flight) + self._acknowledged.qsize()
+
+    def acknowledged(self, number: int, publication: Publication) -> None:
+        """The broker answered for packet `number`; called from its callback."""
+        row = self._in_flight.pop(number, None)
+        if row is not None:
+            self._acknowledged.put_nowait((row, publication))
+
+    def reconnected(self) -> None:
+        """What was in flight has to go out again: nobody will acknowledge it any more."""
+        self._in_flight.clear()
+        self._after = 0
+        self._answered.give()
+
+    async def run(self) -> None:
+        async with asyncio.TaskGroup() as both:
+            both.create_task(self._publish_forever(), name="deliver.publish")
+            both.create_task(self._record_forever(), name="deliver.record")
+
+    async def _publish_forever(self) -> None:
+        while True:
+            if await self._publish_some() == 0:
+                await self._answered.wait()  # no limit: nothing to send until an answer or a connection comes
+
+    async def _publish_some(self) -> int:
+        room = self._max_in_flight - len(self._in_flight)
+        if room <= 0 or not self._broker.is_connected:
+            return 0
+        rows = await self._store.outbox_after(self._after, room)
+        busy = {row.request for row in self._in_flight.values()}
+        for row in rows:
+            if row.request in busy:
+                continue
+            number = self._broker.publish(row.message, self._clock.now_ms())
+            if number is None:
+                return 0  # disconnected meanwhile: `reconnected` starts over
+            self._in_flight[number] = row
+            self._after = max(self._after, row.seq)
+        return len(rows)
+
+    async def _record_forever(self) -> None:
+        async with asyncio.TaskGroup() as recording:
+            while True:
+                row, publication = await self._acknowledged.get()
+                recording.create_task(self._record(row, publication), name=f"deliver.{row.request_id}")
+
+    async def _record(self, row: OutboxRow, publication: Publication) -> None:
+        try:
+            if publication is Publication.TAKEN:
+                await self._store.delivered(row, self._clock.now_ms())
+                self._log_end(row)
+            else:
+                await self._wait_for_subscriber(row, publication)
+        except StoreError as error:
+            # Still in the outbox: after the next connection it goes out once more, as the same answer.
+            log.error("deliver.write_failed", request_id=row.request_id, error=str(error))
+        self._answered.give()
+
+    async def _wait_for_subscriber(self, row: OutboxRow, publication: Publication) -> None:
+        now_ms = self._clock.now_ms()
+        again_ms = now_ms + int(1000 * OFFER_AGAIN.ceiling_s(row.tries + 1))
+        log.info("deliver.not_taken", request_id=row.request_id, why=str(publication), tries=row.tries + 1)
+        await self._store.not_taken(row, again_ms, now_ms)
+
+    def _log_end(self, row: OutboxRow) -> None:
+        self.delivered += 1
+        log.info(
+            "request.finished",
+            request_id=row.request_id,
+            device=row.device,
+            state=str(row.state if row.state != "answered" else "delivered"),
+            code=row.reason,
+            route=row.route,
+            tier=row.tier,
+            model=row.model,
+            attempts=row.attempts,
+            elapsed_ms=self._clock.now_ms() - row.received_at_ms,
+        )

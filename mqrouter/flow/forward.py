@@ -1,0 +1,277 @@
+"""Stage 3, forward: one lane per tier takes the requests it is first in line for and asks the tier."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from contextlib import aclosing
+from dataclasses import dataclass
+
+import structlog
+
+from mqrouter.core.answer_check import why_unfit
+from mqrouter.core.backoff import Backoff
+from mqrouter.core.breaker import BreakerState
+from mqrouter.core.codec import Limits, decode_question
+from mqrouter.core.events import Delta, Done, TierCall
+from mqrouter.core.prompting import compose
+from mqrouter.core.records import StoredRequest
+from mqrouter.core.request import Answer
+from mqrouter.core.retry import Failure, GiveUp, GoOn, Waiting, after_failure
+from mqrouter.core.states import State
+from mqrouter.errors import (
+    CredentialsError,
+    ErrorCode,
+    ModelError,
+    PermanentError,
+    StoreError,
+    TransientError,
+    UnreachableError,
+)
+from mqrouter.flow.judge import Judge
+from mqrouter.flow.ports import Chance, Clock, Store, TierClient
+from mqrouter.flow.tiers import TierBoard
+from mqrouter.flow.wakeup import Wakeup
+
+log = structlog.get_logger("forward")
+
+STORE_RETRY_S = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class LaneLimits:
+    concurrency: int
+    total_timeout_s: float
+    is_local: bool
+    max_attempts: int
+    backoff: Backoff
+    request: Limits
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """A whole answer, collected."""
+
+    text: str
+    done: Done
+
+
+class Lane:
+    """Serves one tier. After an outage its concurrency starts at one and doubles with each success."""
+
+    def __init__(
+        self,
+        name: str,
+        client: TierClient,
+        limits: LaneLimits,
+        store: Store,
+        board: TierBoard,
+        clock: Clock,
+        chance: Chance,
+        *,
+        judge: Callable[[], Judge],
+        answered: Wakeup,
+    ) -> None:
+        self.name = name
+        self._client = client
+        self._limits = limits
+        self._store = store
+        self._board = board
+        self._breaker = board.breakers[name]
+        self._wakeup = board.wakeups[name]
+        self._clock = clock
+        self._chance = chance
+        self._judge = judge
+        self._answered = answered
+        self._cap = limits.concurrency
+        self._is_stopping = False
+        self.in_flight = 0
+
+    def stop(self) -> None:
+        """Takes no more requests; those in flight may finish."""
+        self._is_stopping = True
+        self._wakeup.give()
+
+    async def run(self) -> None:
+        """Returns after `stop`, when nothing is in flight any more."""
+        async with asyncio.TaskGroup() as attempts:
+            while not self._is_stopping:
+                await self._probe_if_due()
+                claimed = await self._claim()
+                for request in claimed:
+                    self.in_flight += 1
+                    attempts.create_task(self._attempt(request), name=f"forward.{self.name}.{request.id}")
+                if not claimed:
+                    await self._wakeup.wait(self._next_time_s())
+
+    async def _probe_if_due(self) -> None:
+        if self._breaker.is_probe_due(self._clock.monotonic_s()):
+            self._cap = 1
+            self._board.probed(self.name, await self._client.probe())
+
+    async def _claim(self) -> list[StoredRequest]:
+        cap = 1 if self._breaker.state is BreakerState.HALF_OPEN else self._cap
+        room = cap - self.in_flight
+        todo_lists = self._board.todo_lists_of(self.name, self._store.todo_lists) if room > 0 else []
+        if not todo_lists:
+            return []
+        try:
+            return await self._store.claim(self.name, todo_lists, room, self._clock.now_ms())
+        except StoreError as error:
+            log.error("forward.claim_failed", tier=self.name, error=str(error))
+            await asyncio.sleep(STORE_RETRY_S)
+            return []
+
+    def _next_time_s(self) -> float | None:
+        """Returns how long nothing can change by itself: until the next probe, or the end of a hold."""
+        now_s = self._clock.monotonic_s()
+        if self._breaker.state is BreakerState.OPEN:
+            return max(0.0, self._breaker.probe_at_s - now_s)
+        return self._breaker.held_until_s - now_s if self._breaker.held_until_s > now_s else None
+
+    # --- one attempt --------------------------------------------------------------------------------
+
+    async def _attempt(self, request: StoredRequest) -> None:
+        try:
+            await self._attempt_or_raise(request)
+        except StoreError as error:
+            log.error("forward.write_failed", request_id=request.id, tier=self.name, error=str(error))
+            raise  # without its row's new state the lane cannot go on: the daemon restarts and recovers it
+        finally:
+            self.in_flight -= 1
+            self._wakeup.give()
+
+    async def _attempt_or_raise(self, request: StoredRequest) -> None:
+        try:
+            reply = await self._ask(request)
+        except UnreachableError as error:
+            self._cap = 1
+            self._board.unreachable(self.name, str(error))
+            await self._failed(request, Failure.UNREACHABLE, error)
+        except CredentialsError as error:
+            log.error("forward.tier_refused_credentials", tier=self.name, error=str(error))
+            self._board.unreachable(self.name, str(error))
+            await self._failed(request, Failure.UNREACHABLE, error)
+        except TransientError as error:
+            if error.retry_after_s is not None:
+                self._board.hold(self.name, error.retry_after_s)
+            self._board.failed(self.name, str(error))
+            await self._failed(request, Failure.TRANSIENT, error)
+        except PermanentError as error:
+            self._board.succeeded(self.name)  # it is up: it answered
+            await self._failed(request, Failure.REFUSED, error)
+        except ModelError as error:
+            self._board.succeeded(self.name)
+            await self._failed(request, Failure.UNFIT, error)
+        except Exception as error:
+            log.exception("forward.attempt_broke", request_id=request.id, tier=self.name)
+            self._board.failed(self.name, f"{type(error).__name__}: {error}")
+            await self._failed(request, Failure.TRANSIENT, error)
+        else:
+            self._board.succeeded(self.name)
+            self._cap = min(self._limits.concurrency, self._cap * 2)
+            await self._answer(request, reply)
+
+    async def _ask(self, request: StoredRequest) -> Reply:
+        """Returns the whole answer. Raises what the client raises, TransientError past the limit."""
+        question = decode_question(request.payload, request.content_type, request.reply.client_id, self._limits.request)
+        left_s = (request.expires_at_ms - self._clock.now_ms()) / 1000
+        deadline_s = max(0.001, min(self._limits.total_timeout_s, left_s))
+        call = TierCall(request.id, compose(question, self._judge().prompt_for(request.route)), deadline_s)
+        try:
+            async with asyncio.timeout(deadline_s):
+                reply = await self._collect(call)
+        except TimeoutError as error:
+            raise TransientError(f"no whole answer within {deadline_s:.1f} s") from error
+        self._check(request, reply)
+        return reply
+
+    async def _collect(self, call: TierCall) -> Reply:
+        parts: list[str] = []
+        async with aclosing(self._client.stream(call)) as events:
+            async for event in events:
+                match event:
+                    case Delta(text):
+                        parts.append(text)
+                    case Done():
+                        return Reply("".join(parts).strip(), event)
+        raise TransientError("the answer broke off before its end")
+
+    def _check(self, request: StoredRequest, reply: Reply) -> None:
+        """Raises ModelError where the answer must not be sent; a truncated one passes where no other tier is left."""
+        why = why_unfit(reply.text, reply.done.finish_reason)
+        is_last_resort = len(request.tiers) == 1 or not self._limits.is_local
+        if why is not None and not (why == "truncated" and is_last_resort):
+            raise ModelError(f"the answer was {why}")
+
+    async def _answer(self, request: StoredRequest, reply: Reply) -> None:
+        now_ms = self._clock.now_ms()
+        answer = Answer(
+            text=reply.text,
+            route=request.route,
+            tier=self.name,
+            model=reply.done.model,
+            confidence=None if request.confidence is None else round(request.confidence, 4),
+            is_truncated=reply.done.finish_reason == "length",
+            latency_ms=now_ms - request.received_at_ms,
+            usage={
+                "prompt_tokens": reply.done.prompt_tokens,
+                "completion_tokens": reply.done.completion_tokens,
+            },
+        )
+        if not await self._store.finish(request, answer, State.ANSWERED, now_ms, lease=request.lease):
+            log.info("forward.late_answer_dropped", request_id=request.id, tier=self.name)
+        self._answered.give()
+
+    async def _failed(self, request: StoredRequest, failure: Failure, error: Exception) -> None:
+        log.info(
+            "forward.attempt_failed", request_id=request.id, tier=self.name, failure=str(failure), error=str(error)
+        )
+        step = after_failure(
+            Waiting(request.tiers, request.todo),
+            self.name,
+            failure,
+            attempts=request.attempts,
+            max_attempts=self._limits.max_attempts,
+            rounds=request.rounds,
+            backoff=self._limits.backoff,
+            chance=self._chance(),
+            retry_after_s=error.retry_after_s if isinstance(error, TransientError) else None,
+        )
+        detail = getattr(error, "detail", "")
+        note = f"{self.name}: {failure}: {error}" + (f": {detail}" if detail else "")
+        match step:
+            case GoOn() if self._is_offline_rejected(request, step):
+                await self._end(request, ErrorCode.OFFLINE_REJECTED, note)
+            case GoOn():
+                await self._release(request, step, note)
+            case GiveUp():
+                await self._end(request, ErrorCode.UPSTREAM_FAILED, note)
+
+    def _is_offline_rejected(self, request: StoredRequest, step: GoOn) -> bool:
+        """True where no tier is left that is up, and the route would rather say so than wait."""
+        may_wait = self._judge().plan_for(request.route).when_offline != "reject"
+        return not may_wait and self._board.first_available(step.waiting.tiers) is None
+
+    async def _release(self, request: StoredRequest, step: GoOn, note: str) -> None:
+        now_ms = self._clock.now_ms()
+        await self._store.release(
+            request,
+            step.waiting,
+            note=note,
+            now_ms=now_ms,
+            is_counted=step.is_counted,
+            not_before_ms=None if step.wait_s is None else now_ms + int(1000 * step.wait_s),
+        )
+        self._board.wake_for(step.waiting.todo)
+
+    async def _end(self, request: StoredRequest, code: ErrorCode, note: str) -> None:
+        now_ms = self._clock.now_ms()
+        answer = Answer(
+            error=code,
+            error_message=note,
+            route=request.route,
+            latency_ms=now_ms - request.received_at_ms,
+        )
+        await self._store.finish(request, answer, State.ANSWERED, now_ms, lease=request.lease)
+        self._answered.give()

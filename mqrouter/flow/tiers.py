@@ -1,0 +1,82 @@
+"""Which tiers can be used now, and who must hear of it when that changes."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+
+import structlog
+
+from mqrouter.core.breaker import Breaker, BreakerState
+from mqrouter.core.records import split_tiers
+from mqrouter.flow.ports import Chance, Clock
+from mqrouter.flow.wakeup import Wakeup
+
+log = structlog.get_logger("tier")
+
+
+class TierBoard:
+    """The breakers of all tiers: the lanes report here, and are woken here."""
+
+    def __init__(self, breakers: Mapping[str, Breaker], clock: Clock, chance: Chance) -> None:
+        self.breakers = breakers
+        self.wakeups = {name: Wakeup() for name in breakers}
+        self._clock = clock
+        self._chance = chance
+
+    def is_available(self, name: str) -> bool:
+        breaker = self.breakers.get(name)  # a row may name a tier that a reload took away
+        return breaker is not None and breaker.is_available(self._clock.monotonic_s())
+
+    def first_available(self, tiers: Iterable[str]) -> str | None:
+        return next((name for name in tiers if self.is_available(name)), None)
+
+    def todo_lists_of(self, name: str, todo_lists: Collection[str]) -> list[str]:
+        """Returns the tier lists whose rows this tier is to take now: it is the first in them that is up."""
+        return [todo for todo in todo_lists if self.first_available(split_tiers(todo)) == name]
+
+    def wake_for(self, tiers: Iterable[str]) -> None:
+        name = self.first_available(tiers)
+        if name is not None:
+            self.wakeups[name].give()
+
+    def wake_all(self) -> None:
+        for wakeup in self.wakeups.values():
+            wakeup.give()
+
+    def succeeded(self, name: str) -> None:
+        breaker = self.breakers[name]
+        was = breaker.state
+        breaker.succeed()
+        self._changed(name, was)
+
+    def failed(self, name: str, reason: str) -> None:
+        breaker = self.breakers[name]
+        was = breaker.state
+        breaker.fail(reason, self._clock.monotonic_s(), self._chance())
+        self._changed(name, was)
+
+    def unreachable(self, name: str, reason: str) -> None:
+        breaker = self.breakers[name]
+        was = breaker.state
+        breaker.trip(reason, self._clock.monotonic_s(), self._chance())
+        self._changed(name, was)
+
+    def hold(self, name: str, for_s: float) -> None:
+        self.breakers[name].hold(self._clock.monotonic_s() + for_s)
+        self.wake_all()
+
+    def probed(self, name: str, is_up: bool) -> None:
+        breaker = self.breakers[name]
+        was = breaker.state
+        if is_up:
+            breaker.probe_succeeded()
+        else:
+            breaker.probe_failed(self._clock.monotonic_s(), self._chance())
+        self._changed(name, was)
+
+    def _changed(self, name: str, was: BreakerState) -> None:
+        breaker = self.breakers[name]
+        if breaker.state is not was:
+            write = log.warning if breaker.state is BreakerState.OPEN else log.info
+            write("tier.breaker_changed", tier=name, old=str(was), new=str(breaker.state), reason=breaker.reason)
+            self.wake_all()
