@@ -177,8 +177,8 @@ def tier_facts(tiers: Mapping[str, Tier]) -> dict[str, TierFacts]:
     }
 
 
-def example_vectors(settings: Settings, fingerprint: str) -> ExampleVectors:
-    return ExampleVectors(settings.gateway.data_dir / "examples.npz", fingerprint)
+def example_vectors(settings: Settings, fingerprint: str, *, is_read_only: bool = False) -> ExampleVectors:
+    return ExampleVectors(settings.gateway.data_dir / "examples.npz", fingerprint, is_read_only=is_read_only)
 
 
 def _secret(reference: Secret | None, key: str) -> SecretStr | None:

@@ -13,6 +13,7 @@ from mqrouter.errors import MqrouterError
 from mqrouter.routing.signals import Embedding
 
 MAX_CHARS_PER_TOKEN = 16  # far above any language's average
+SPECIAL_TOKENS = 2  # opening and closing
 
 
 class EmbeddingModel(Protocol):
@@ -54,15 +55,21 @@ class LlamaEmbedder:
     def _embed(self, text: str) -> Embedding:
         model = self._model
         assert model is not None, "start() has not been awaited"
-        likely = text[: self._max_tokens * MAX_CHARS_PER_TOKEN]  # the rest could not be read anyway
+        fitting = self._fitting(model, text)
         try:
-            values, tokens = model.embed(likely, normalize=True, truncate=True, return_count=True)
+            values, tokens = model.embed(fitting, normalize=True, truncate=True, return_count=True)
         except (RuntimeError, ValueError) as error:
             raise EmbeddingError(f"the embedding model failed: {error}") from error
         vector = np.asarray(values, dtype=np.float32)
         if vector.ndim != 1 or not np.isfinite(vector).all():
             raise EmbeddingError(f"the embedding model returned {vector.shape} values that cannot be used")
-        is_cut = len(likely) < len(text)
-        if tokens >= self._max_tokens:  # full to the brim, or cut: only counting again tells
-            is_cut = is_cut or len(model.tokenize(likely.encode())) > self._max_tokens
-        return Embedding(vector, tokens, is_cut)
+        return Embedding(vector, tokens, is_cut=len(fitting) < len(text))
+
+    def _fitting(self, model: EmbeddingModel, text: str) -> str:
+        """Returns as much of the text as the model reads: llama.cpp itself would cut off the closing token too."""
+        if len(text) <= self._max_tokens - SPECIAL_TOKENS:  # a token is at least one character
+            return text
+        text = text[: self._max_tokens * MAX_CHARS_PER_TOKEN]
+        while (tokens := len(model.tokenize(text.encode()))) > self._max_tokens:
+            text = text[: min(len(text) - 1, len(text) * self._max_tokens // tokens)]
+        return text

@@ -19,9 +19,10 @@ Matrix = npt.NDArray[np.float32]
 class ExampleVectors:
     """`fingerprint` names the model and its prefix: vectors made under another one are dropped."""
 
-    def __init__(self, path: Path, fingerprint: str) -> None:
+    def __init__(self, path: Path, fingerprint: str, *, is_read_only: bool = False) -> None:
         self._path = path
         self._fingerprint = fingerprint
+        self._is_read_only = is_read_only
         self._known: dict[str, Matrix] = {}
 
     async def embed_all(self, texts: Sequence[str], embed: Callable[[str], Awaitable[Matrix]]) -> Matrix:
@@ -32,7 +33,7 @@ class ExampleVectors:
         missing = [(key, text) for key, text in zip(keys, texts, strict=True) if key not in self._known]
         for key, text in missing:
             self._known[key] = await embed(text)
-        if missing:
+        if missing and not self._is_read_only:
             log.info("embedder.examples_embedded", examples=len(missing))
             self._known = {key: self._known[key] for key in keys}  # what left the configuration leaves the file
             self._save()

@@ -233,7 +233,7 @@ class _Connection:
         if options.username is not None:
             client.username_pw_set(options.username, options.password)
         if options.tls is not None:
-            client.tls_set_context(_tls_context(options.tls))
+            client.tls_set_context(tls_context(options.tls))
         client.will_set(options.status_topic, b"offline", qos=1, retain=True)
         client.on_connect = self._connected
         client.on_subscribe = self._subscribed
@@ -440,7 +440,7 @@ def _answer_properties(message: OutMessage, now_ms: int) -> Properties:
     return properties
 
 
-def _tls_context(files: TlsFiles) -> ssl.SSLContext:
+def tls_context(files: TlsFiles) -> ssl.SSLContext:
     context = ssl.create_default_context(cafile=files.ca_file)
     if files.cert_file is not None:
         context.load_cert_chain(files.cert_file, files.key_file)

@@ -1,0 +1,110 @@
+"""mqrouter ask: a question through the broker, as any device would ask it."""
+
+from __future__ import annotations
+
+import json
+import queue
+import ssl
+import sys
+import uuid
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from mqrouter.cli.common import Exit, config_option, echo_json, load_or_exit
+
+if TYPE_CHECKING:
+    import paho.mqtt.client as paho
+
+    from mqrouter.settings import Settings
+
+
+@click.command("ask")
+@config_option
+@click.argument("question")
+@click.option("--device", default="cli", show_default=True, help="Device name to ask as.")
+@click.option("--route", help="Ask for this route instead of letting the router decide.")
+@click.option("--private", "is_private", is_flag=True, help="Must not leave the gateway.")
+@click.option("--priority", type=click.IntRange(0, 9), default=0, show_default=True)
+@click.option("--timeout", "timeout_s", type=click.FloatRange(min=0.1), default=60.0, show_default=True, metavar="S")
+@click.option("--json", "is_json", is_flag=True, help="The whole answer as JSON on standard output.")
+def command(
+    config: Path | None,
+    question: str,
+    device: str,
+    route: str | None,
+    is_private: bool,
+    priority: int,
+    timeout_s: float,
+    is_json: bool,
+) -> None:
+    """Ask a question through the broker and wait for its answer.
+
+    \b
+    Exit: 0 answered, 1 answered with an error, 69 no broker, 75 no answer in time (it may still come).
+
+    \b
+    Example:
+      mqrouter ask "is frost likely tonight?" --timeout 20
+    """
+    if not device or set(device) & set("/+#\0"):
+        raise click.BadParameter("one topic level: no / + #", param_hint="--device")
+    settings = load_or_exit(config).settings
+    request_id = uuid.uuid4().hex[:12]
+    body: dict[str, Any] = {"id": request_id, "question": question, "priority": priority, "private": is_private}
+    body |= {"ttl_s": timeout_s} | ({"route": route} if route else {})
+    answer = _ask(settings, device, request_id, json.dumps(body, ensure_ascii=False), timeout_s)
+    if is_json:
+        echo_json(answer)
+    elif answer["status"] == "ok":
+        click.echo(answer["answer"])
+        note = f"[{answer['route'] or 'no route'} > {answer['tier']}, {answer['model']}, {answer['latency_ms']} ms]"
+        click.echo(note, err=True)
+    else:
+        click.echo(f"error {answer['error']['code']}: {answer['error']['message']}", err=True)
+    sys.exit(Exit.OK if answer["status"] == "ok" else Exit.FAILED)
+
+
+def _ask(settings: Settings, device: str, request_id: str, payload: str, timeout_s: float) -> dict[str, Any]:
+    answers: queue.Queue[bytes] = queue.Queue()
+    client = _client(settings, answers)
+    try:
+        client.connect(settings.mqtt.host, settings.mqtt.port, settings.mqtt.keepalive_s)
+        client.loop_start()
+        ready: queue.Queue[bool] = queue.Queue()
+        client.on_subscribe = lambda *_: ready.put(True)
+        client.subscribe(f"{settings.prefix}/answer/{device}/{request_id}", qos=1)
+        ready.get(timeout=settings.mqtt.connect_timeout_s)
+    except (OSError, ssl.SSLError, queue.Empty) as error:
+        reason = str(error) or "it refused or did not answer"
+        click.echo(f"mqrouter: no broker at {settings.mqtt.host}:{settings.mqtt.port}: {reason}", err=True)
+        sys.exit(Exit.UNAVAILABLE)
+    client.publish(f"{settings.prefix}/ask/{device}/{request_id}", payload, qos=1)
+    try:
+        answer: dict[str, Any] = json.loads(answers.get(timeout=timeout_s))
+    except queue.Empty:
+        click.echo(f"mqrouter: no answer within {timeout_s:g} s: see `mqrouter queue show {request_id}`", err=True)
+        sys.exit(Exit.TEMPFAIL)
+    client.disconnect()
+    client.loop_stop()
+    return answer
+
+
+def _client(settings: Settings, answers: queue.Queue[bytes]) -> paho.Client:
+    import paho.mqtt.client as paho
+    from paho.mqtt.enums import CallbackAPIVersion
+
+    from mqrouter.wiring import link_options
+
+    options = link_options(settings)
+    # 3.1.1 is enough for one question, and every broker speaks it.
+    client = paho.Client(CallbackAPIVersion.VERSION2, protocol=paho.MQTTv311)
+    if options.username is not None:
+        client.username_pw_set(options.username, options.password)
+    if options.tls is not None:
+        from mqrouter.edge.mqtt import tls_context
+
+        client.tls_set_context(tls_context(options.tls))
+    client.on_message = lambda _client, _data, message: answers.put(bytes(message.payload))
+    return client

@@ -1,0 +1,97 @@
+"""`mqrouter check`: is this configuration fit to run? Offline, and nothing is changed."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+import click
+
+from mqrouter.cli.common import Exit, config_option, echo_json, fail
+from mqrouter.errors import ConfigError, ModelFileError, Problem
+
+if TYPE_CHECKING:
+    from mqrouter.config import Loaded
+    from mqrouter.config.toml_positions import KeyPath
+    from mqrouter.settings import Settings
+
+
+@click.command("check")
+@config_option
+@click.option("--json", "as_json", is_flag=True, help="Print problems and warnings as JSON on stdout.")
+def command(config: Path | None, *, as_json: bool) -> None:
+    """Check the configuration: offline, changing nothing.
+
+    Every problem is one line, file:line:column: key: what is wrong; the exit code is 78 then. A warning is
+    something that can still be mended while the daemon runs: a model not pulled yet, a secret not set.
+
+    \b
+    Example:
+      mqrouter check -c /etc/mqrouter/mqrouter.toml
+    """
+    from mqrouter.config import find_config, load  # pydantic: too slow for --help
+
+    try:
+        loaded = load(find_config(config, os.environ), os.environ)
+    except ConfigError as error:
+        _reject(error.problems, as_json=as_json)
+    warnings = [loaded.problem(path, message) for path, message in _warnings(loaded.settings)]
+    if as_json:
+        echo_json({"ok": True, "problems": [], "warnings": [asdict(warning) for warning in warnings]})
+        return
+    for warning in warnings:
+        click.echo(f"warning: {warning}", err=True)
+    click.echo(_summary(loaded))
+
+
+def _reject(problems: list[Problem], *, as_json: bool) -> None:
+    if as_json:
+        echo_json({"ok": False, "problems": [asdict(problem) for problem in problems], "warnings": []})
+        raise SystemExit(Exit.CONFIG)
+    fail(problems)
+
+
+def _warnings(settings: Settings) -> Iterator[tuple[KeyPath, str]]:
+    """Yields what the daemon can start without, and will miss."""
+    yield from _model_warnings(settings)
+    yield from _secret_warnings(settings)
+    for name, tier in settings.tiers.items():
+        host = urlsplit(tier.url).hostname or "" if tier.kind == "openai" else ""
+        if host.endswith((".example", ".example.com")):
+            yield ("tiers", name, "url"), f"{host} is the starting configuration's; set your own or remove the tier"
+
+
+def _model_warnings(settings: Settings) -> Iterator[tuple[KeyPath, str]]:
+    from mqrouter.models.store import resolve
+
+    models: dict[KeyPath, str] = {("embedder", "model"): settings.embedder.model}
+    models |= {("tiers", name, "model"): tier.model for name, tier in settings.tiers.items() if tier.kind == "local"}
+    for path, model in models.items():
+        try:
+            resolve(model, settings.gateway.models_dir)
+        except ModelFileError as error:
+            yield path, str(error)
+
+
+def _secret_warnings(settings: Settings) -> Iterator[tuple[KeyPath, str]]:
+    from mqrouter.config.keys import leaves
+    from mqrouter.settings import Secret
+
+    for path, value in leaves(settings):
+        if isinstance(value, Secret):
+            try:
+                value.resolve()
+            except LookupError as error:
+                yield path, str(error)
+
+
+def _summary(loaded: Loaded) -> str:
+    settings, count = loaded.settings, len(loaded.files)
+    return (
+        f"{loaded.files[0]} is valid: {count} {'file' if count == 1 else 'files'}, {len(settings.routes)} routes, "
+        f"tiers {', '.join(settings.tiers)}, topics below {settings.prefix}, hash {loaded.config_hash}"
+    )

@@ -1,0 +1,62 @@
+"""Talking to the daemon on this machine, and reading its database where it is down."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import socket
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import click
+
+from mqrouter.cli.common import Exit
+
+TIMEOUT_S = 5.0
+
+
+class DaemonDownError(Exception):
+    """Nobody answers on the control socket."""
+
+
+class _UnixConnection(http.client.HTTPConnection):
+    def __init__(self, path: Path) -> None:
+        super().__init__("localhost", timeout=TIMEOUT_S)
+        self._path = path
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.sock.settimeout(TIMEOUT_S)
+        self.sock.connect(str(self._path))
+
+
+def call_daemon(socket_path: Path, method: str, target: str) -> tuple[int, dict[str, Any]]:
+    """Returns the status and the JSON answer. Raises DaemonDownError."""
+    connection = _UnixConnection(socket_path)
+    try:
+        connection.request(method, target)
+        response = connection.getresponse()
+        return response.status, json.loads(response.read())
+    except (OSError, http.client.HTTPException, ValueError) as error:
+        raise DaemonDownError(str(error)) from error
+    finally:
+        connection.close()
+
+
+@contextmanager
+def open_database(path: Path) -> Iterator[sqlite3.Connection]:
+    """The database, read-only; ends the process with a message where that cannot be."""
+    from mqrouter.edge.store.reading import open_read_only
+
+    try:
+        with open_read_only(path) as db:
+            yield db
+    except FileNotFoundError:
+        click.echo(f"mqrouter: there is no database {path} yet: start the daemon with `mqrouter run`", err=True)
+        raise SystemExit(Exit.UNAVAILABLE) from None
+    except sqlite3.Error as error:
+        click.echo(f"mqrouter: {path} cannot be read: {error}", err=True)
+        raise SystemExit(Exit.NOPERM if "unable to open" in str(error) else Exit.UNAVAILABLE) from error

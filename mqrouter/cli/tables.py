@@ -1,0 +1,36 @@
+"""Plain columns: readable on any terminal, in a pipe and over a slow link."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+MAX_WIDTH = 48
+
+
+def format_table(headers: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
+    """Returns left-aligned columns, None shown as a dash, long cells shortened."""
+    cells = [[_cell(value) for value in row] for row in rows]
+    widths = [max(len(line[i]) for line in [list(headers), *cells]) for i in range(len(headers))]
+    lines = [headers, *cells]
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines
+    )
+
+
+def format_age(seconds: float | None) -> str | None:
+    if seconds is None:
+        return None
+    for unit, length in (("d", 86_400), ("h", 3_600), ("min", 60)):
+        if abs(seconds) >= length:
+            return f"{seconds / length:.1f} {unit}"
+    return f"{seconds:.1f} s"
+
+
+def _cell(value: object) -> str:
+    text = "-" if value is None else printable(str(value))
+    return text if len(text) <= MAX_WIDTH else text[: MAX_WIDTH - 1] + "…"
+
+
+def printable(text: str) -> str:
+    """Control characters of a payload must not reach the operator's terminal."""
+    return "".join(char if char.isprintable() or char in "\n\t" else "\N{REPLACEMENT CHARACTER}" for char in text)

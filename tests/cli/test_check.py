@@ -1,0 +1,139 @@
+"""check says everything that is wrong, changes nothing, and its exit code tells a script."""
+
+import json
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from mqrouter.cli.check import command
+from mqrouter.cli.common import Exit
+
+VALID = """\
+[tiers.edge]
+kind = "local"
+[routing.abstain]
+to = ["edge"]
+[prompts]
+chat = "Be brief."
+[routes.talk]
+examples = ["hello"]
+to = ["edge"]
+[gateway]
+models_dir = "models"
+"""
+
+
+@pytest.fixture(autouse=True)
+def _in_folder_with_models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from mqrouter.models.catalogue import DEFAULTS, file_of
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("MQROUTER_CONFIG", raising=False)
+    for name in DEFAULTS:
+        (tmp_path / "models").mkdir(exist_ok=True)
+        (tmp_path / "models" / file_of(name)).write_bytes(b"GGUF")
+
+
+def check(text: str, *options: str) -> Result:
+    Path("mqrouter.toml").write_text(text, encoding="utf-8")
+    return CliRunner().invoke(command, [*options])
+
+
+def test_valid_configuration_is_summed_up() -> None:
+    result = check(VALID)
+
+    assert result.exit_code == Exit.OK
+    assert result.stdout.startswith("mqrouter.toml is valid: 1 file, 1 routes, tiers edge, topics below mqrouter/farm")
+    assert result.stderr == ""
+
+
+def test_every_problem_is_one_line_of_stderr() -> None:
+    result = check(VALID + '[mqtt]\nport = 0\nhots = "x"\n')
+
+    assert result.exit_code == Exit.CONFIG
+    assert result.stdout == ""
+    assert result.stderr.splitlines() == [
+        "mqrouter.toml:13:1: mqtt.port: must be at least 1, not 0",
+        'mqrouter.toml:14:1: mqtt.hots: unknown key; did you mean "host"?',
+    ]
+
+
+def test_option_names_the_file() -> None:
+    Path("other.toml").write_text(VALID, encoding="utf-8")
+
+    assert CliRunner().invoke(command, ["-c", "other.toml"]).stdout.startswith("other.toml is valid")
+
+
+def test_missing_file_names_init() -> None:
+    result = CliRunner().invoke(command, ["--config", "nowhere.toml"])
+
+    assert result.exit_code == Exit.CONFIG
+    assert "`mqrouter init`" in result.stderr
+
+
+def test_missing_model_is_a_warning_that_names_the_remedy() -> None:
+    for file in Path("models").iterdir():
+        file.unlink()
+    result = check(VALID)
+
+    assert result.exit_code == Exit.OK
+    assert result.stderr.count("mqrouter models pull") == 2
+    assert result.stderr.startswith("warning: ")
+
+
+def test_secret_that_leads_nowhere_is_a_warning_with_its_place() -> None:
+    result = check(VALID + '[mqtt]\npassword = { env = "NOT_SET_ANYWHERE" }\n')
+
+    assert result.exit_code == Exit.OK
+    assert result.stderr == (
+        "warning: mqrouter.toml:13:1: mqtt.password: the environment variable NOT_SET_ANYWHERE is not set\n"
+    )
+
+
+def test_secret_itself_is_never_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BROKER_PASSWORD", "hunter2")
+    result = check(VALID + '[mqtt]\npassword = { env = "BROKER_PASSWORD" }\n', "--json")
+
+    assert json.loads(result.stdout)["warnings"] == []
+    assert "hunter2" not in result.output
+
+
+def test_address_of_the_starter_is_a_warning() -> None:
+    result = check(VALID + '[tiers.far]\nkind = "openai"\nurl = "http://far.example/v1"\nmodel = "m"\n')
+
+    assert result.stderr.startswith("warning: mqrouter.toml:14:1: tiers.far.url: far.example is ")
+
+
+def test_json_carries_the_problems() -> None:
+    result = check(VALID + "[mqtt]\nport = 0\n", "--json")
+
+    assert result.exit_code == Exit.CONFIG
+    assert json.loads(result.stdout) == {
+        "ok": False,
+        "problems": [
+            {
+                "file": "mqrouter.toml",
+                "line": 13,
+                "column": 1,
+                "key": "mqtt.port",
+                "message": "must be at least 1, not 0",
+            }
+        ],
+        "warnings": [],
+    }
+
+
+def test_json_carries_the_warnings() -> None:
+    result = check(VALID + '[mqtt]\npassword = { file = "nowhere" }\n', "--json")
+
+    found = json.loads(result.stdout)
+    assert found["ok"]
+    assert [warning["key"] for warning in found["warnings"]] == ["mqtt.password"]
+
+
+def test_checking_changes_nothing() -> None:
+    before = {Path("mqrouter.toml"), *Path().rglob("*")}
+    check(VALID)
+
+    assert set(Path().rglob("*")) == before
