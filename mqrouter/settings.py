@@ -231,7 +231,6 @@ class LogSettings(Section):
 
 class Service(Section):
     drain_timeout_s: Seconds = Field(8.0, description="limit for an ordered stop")
-    stats_interval_s: Seconds = Field(30.0, description="how often …/stats is published")
 
 
 def _default_tiers() -> dict[str, Tier]:

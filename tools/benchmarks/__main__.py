@@ -1,0 +1,37 @@
+"""The command line of tools/bench."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from importlib import import_module
+
+import click
+
+from benchmarks.report import Figure, print_json, print_table
+
+NAMES = ("accept", "decide", "roundtrip", "startup", "memory")
+
+
+@click.command("bench")
+@click.argument("names", nargs=-1, type=click.Choice(NAMES))
+@click.option("--json", "is_json", is_flag=True, help="A JSON list on standard output.")
+@click.option("--peer", metavar="PYTHON", help="An interpreter with litellm[semantic-router], for `decide`.")
+@click.option("--quick", is_flag=True, help="A tenth of the work: to see that it runs, not to quote.")
+def main(names: tuple[str, ...], is_json: bool, peer: str | None, quick: bool) -> None:
+    """Measure mqrouter on this machine; without NAMES all of them.
+
+    \b
+    Example:
+      tools/bench accept decide --json
+    """
+    figures: list[Figure] = []
+    for name in names or NAMES:
+        measure: Callable[..., list[Figure]] = import_module(f"benchmarks.{name}").measure
+        if sys.stderr.isatty():
+            click.echo(f"{name} …", err=True)
+        figures += measure(share=0.1 if quick else 1.0, **({"peer": peer} if name == "decide" else {}))
+    (print_json if is_json else print_table)(figures)
+
+
+main()

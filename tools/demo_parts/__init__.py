@@ -1,0 +1,1 @@
+"""What `tools/demo` is made of."""
