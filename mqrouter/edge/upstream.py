@@ -22,6 +22,7 @@ from tenacity import (
     wait_random_exponential,
 )
 
+from mqrouter.core.answer_check import mended
 from mqrouter.core.events import Delta, Done, TierCall, TierEvent
 from mqrouter.edge.sse import SseParser
 from mqrouter.errors import CredentialsError, PermanentError, TransientError, UnreachableError
@@ -30,6 +31,8 @@ log = structlog.get_logger("upstream")
 
 MAX_ANSWER_BYTES = 4 * 1024 * 1024
 MAX_ERROR_BYTES = 2048
+MAX_NAME_CHARS = 128
+MAX_RETRY_AFTER_S = 86_400.0  # a server that asks for more is mistaken, and would be forgotten for good
 PROBE_TIMEOUT_S = 3.0
 QUICK_TRIES = 2  # within one attempt: a kept-alive connection that died is not the tier's fault
 
@@ -92,7 +95,7 @@ class OpenAiClient:
     async def probe(self) -> bool:
         try:
             timeout = aiohttp.ClientTimeout(total=PROBE_TIMEOUT_S)
-            async with self._session.get(f"{self._url}/models", timeout=timeout) as response:
+            async with self._session.get(f"{self._url}/models", timeout=timeout, allow_redirects=False) as response:
                 # A server without this list still shows that it is up; a gateway's 5xx shows the opposite.
                 return response.status < 500 and response.status not in (401, 403, 429)
         except (aiohttp.ClientError, TimeoutError, OSError):
@@ -116,17 +119,20 @@ class OpenAiClient:
         try:
             async with asyncio.timeout(self._options.first_token_timeout_s):
                 response = await self._session.post(
-                    f"{self._url}/chat/completions", json=self._body(call), headers={"Idempotency-Key": call.request_id}
+                    f"{self._url}/chat/completions",
+                    json=self._body(call),
+                    headers={"Idempotency-Key": call.request_id},
+                    allow_redirects=False,  # a question goes to the configured tier and nowhere else
                 )
         except TimeoutError as error:
             raise _timeout_error(error, self._options) from error
-        except aiohttp.ServerDisconnectedError as error:
+        except aiohttp.ClientConnectorError as error:
+            raise UnreachableError(_connection_error(error)) from error
+        except aiohttp.ClientConnectionError as error:  # there was a connection, and it ended or was reset
             raise _DroppedError("the server closed the connection without an answer") from error
-        except aiohttp.ClientConnectionError as error:
-            raise UnreachableError(f"cannot connect: {error}") from error
         except (aiohttp.ClientError, OSError) as error:
             raise TransientError(f"{type(error).__name__}: {error}") from error
-        if response.status >= 400:
+        if response.status >= 300:
             try:
                 raise await _refusal(response)
             finally:
@@ -143,6 +149,12 @@ class OpenAiClient:
             "stream": True,
             "stream_options": {"include_usage": True},
         }
+
+
+def _connection_error(error: aiohttp.ClientConnectionError) -> str:
+    if isinstance(error, aiohttp.ClientConnectorError):
+        return f"cannot connect to {error.host}:{error.port}: {error.os_error.strerror or error.os_error}"
+    return f"cannot connect: {error}"
 
 
 def _timeout_error(error: TimeoutError, options: UpstreamOptions) -> TransientError:
@@ -211,12 +223,10 @@ class _Completion:
                 raise TransientError("the stream ended without a finish_reason")
             return [self._done()]
         value = _object(payload)
-        if value.get("error"):
-            raise TransientError("the server failed in the stream", detail=_message(value))
         self._note(value)
         text = ""
         for choice in _choices(value):
-            text += (choice.get("delta") or {}).get("content") or ""
+            text += _content(choice.get("delta"))
             self._finish_reason = choice.get("finish_reason") or self._finish_reason
         return [Delta(text)] if text else []
 
@@ -226,11 +236,13 @@ class _Completion:
         if not choices:
             raise TransientError("the answer has no choices")
         self._finish_reason = choices[0].get("finish_reason") or "stop"
-        return [Delta((choices[0].get("message") or {}).get("content") or ""), self._done()]
+        return [Delta(_content(choices[0].get("message"))), self._done()]
 
     def _note(self, value: dict[str, Any]) -> None:
+        if value.get("error"):
+            raise TransientError("the server failed in its answer", detail=_message(value))
         if isinstance(value.get("model"), str) and value["model"]:
-            self._model = value["model"]
+            self._model = mended(value["model"])[:MAX_NAME_CHARS]
         if isinstance(value.get("usage"), dict):
             self._usage = value["usage"]
 
@@ -258,6 +270,16 @@ def _choices(value: dict[str, Any]) -> list[dict[str, Any]]:
     return [choice for choice in choices if isinstance(choice, dict)] if isinstance(choices, list) else []
 
 
+def _content(message: object) -> str:
+    """Returns the text of a delta or a message; servers leave either out, or null, where there is none."""
+    content = message.get("content") if isinstance(message, dict) else message
+    if content is None:
+        return ""
+    if not isinstance(message, dict) or not isinstance(content, str):
+        raise TransientError("the answer is not text")
+    return content
+
+
 def _count(value: object) -> int:
     return value if isinstance(value, int) and value >= 0 else 0
 
@@ -265,11 +287,11 @@ def _count(value: object) -> int:
 def _message(value: dict[str, Any]) -> str:
     error = value.get("error")
     text = error.get("message") if isinstance(error, dict) else error
-    return str(text)[:200]
+    return "" if text is None else mended(str(text))[:200]
 
 
 async def _refusal(response: aiohttp.ClientResponse) -> Exception:
-    """Returns what a status of 400 and above means for the caller."""
+    """Returns what a status of 300 and above means for the caller."""
     try:
         async with asyncio.timeout(PROBE_TIMEOUT_S):
             body = await response.content.read(MAX_ERROR_BYTES)
@@ -288,12 +310,17 @@ async def _refusal(response: aiohttp.ClientResponse) -> Exception:
 
 
 def retry_after_s(value: str | None, now_s: float) -> float | None:
-    """Returns the seconds a Retry-After header asks for, given as seconds or as a date (RFC 9110, 10.2.3)."""
+    """Returns the seconds a Retry-After header asks for, given as seconds or as a date (RFC 9110, 10.2.3).
+
+    At most a day; None for what is neither.
+    """
     if value is None:
         return None
-    if value.strip().isdigit():
-        return float(value)
     try:
-        return max(0.0, email.utils.parsedate_to_datetime(value).timestamp() - now_s)
-    except (TypeError, ValueError):
+        if value.strip().isdecimal():
+            after_s = float(value)
+        else:
+            after_s = email.utils.parsedate_to_datetime(value).timestamp() - now_s
+    except (TypeError, ValueError, OverflowError):
         return None
+    return min(max(0.0, after_s), MAX_RETRY_AFTER_S)

