@@ -80,7 +80,7 @@ class Daemon:
                 "daemon.started", version=__version__, pid=os.getpid(), recovered=recovery.released, dead=recovery.dead
             )
             async with Supervisor() as supervisor:
-                await self._start(supervisor, stack)
+                await self._start_unless_stopped(supervisor, stack)
                 await self._stop.wait()
                 await self._drain(supervisor)
         log.info("daemon.stopped")
@@ -147,6 +147,15 @@ class Daemon:
         return await stack.enter_async_context(wiring.upstream_client(name, tier))
 
     # --- starting -----------------------------------------------------------------------------------
+
+    async def _start_unless_stopped(self, supervisor: Supervisor, stack: AsyncExitStack) -> None:
+        """Everything runs, or a stop was asked for: embedding many examples takes a small device longer than it has."""
+        async with asyncio.TaskGroup() as group:
+            start = group.create_task(self._start(supervisor, stack), name="start")
+            stop = group.create_task(self._stop.wait(), name="stop")
+            await asyncio.wait([start, stop], return_when=asyncio.FIRST_COMPLETED)
+            start.cancel()
+            stop.cancel()
 
     async def _start(self, supervisor: Supervisor, stack: AsyncExitStack) -> None:
         """Accepting begins at once; deciding when the embedder is loaded."""

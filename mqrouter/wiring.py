@@ -79,6 +79,7 @@ def lane_limits(settings: Settings, tier: Tier) -> LaneLimits:
         concurrency=tier.concurrency,
         total_timeout_s=tier.total_timeout_s,
         is_local=isinstance(tier, LocalTier),
+        logs_text=settings.log.include_text,
         max_attempts=settings.retry.max_attempts,
         backoff=Backoff(settings.retry.backoff_min_s, settings.retry.backoff_max_s),
         request=request_limits(settings),
@@ -122,7 +123,7 @@ def embedder(settings: Settings) -> tuple[LlamaEmbedder, str]:
     models_dir = settings.gateway.models_dir
     model = resolve(settings.embedder.model, models_dir)
     quick_check(model.path)
-    prefix = model.query_prefix if settings.embedder.query_prefix is None else settings.embedder.query_prefix
+    prefix = model.classification_prefix if settings.embedder.query_prefix is None else settings.embedder.query_prefix
     threads = settings.embedder.threads or default_threads()
 
     def load() -> EmbeddingModel:

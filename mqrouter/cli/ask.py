@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import queue
-import ssl
 import sys
 import uuid
 from pathlib import Path
@@ -12,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from mqrouter.cli.common import Exit, config_option, echo_json, load_or_exit
+from mqrouter.cli.common import Exit, config_option, echo_json, fail, load_or_exit
+from mqrouter.errors import ConfigError
 
 if TYPE_CHECKING:
     import paho.mqtt.client as paho
@@ -54,7 +54,10 @@ def command(
     request_id = uuid.uuid4().hex[:12]
     body: dict[str, Any] = {"id": request_id, "question": question, "priority": priority, "private": is_private}
     body |= {"ttl_s": timeout_s} | ({"route": route} if route else {})
-    answer = _ask(settings, device, request_id, json.dumps(body, ensure_ascii=False), timeout_s)
+    try:
+        answer = _ask(settings, device, request_id, json.dumps(body, ensure_ascii=False), timeout_s)
+    except ConfigError as error:  # a password that is not where the configuration says
+        fail(error.problems)
     if is_json:
         echo_json(answer)
     elif answer["status"] == "ok":
@@ -68,17 +71,18 @@ def command(
 
 def _ask(settings: Settings, device: str, request_id: str, payload: str, timeout_s: float) -> dict[str, Any]:
     answers: queue.Queue[bytes] = queue.Queue()
-    client = _client(settings, answers)
+    greetings: queue.Queue[str | None] = queue.Queue()
+    client = _client(settings, f"{settings.prefix}/answer/{device}/{request_id}", answers, greetings)
     try:
         client.connect(settings.mqtt.host, settings.mqtt.port, settings.mqtt.keepalive_s)
         client.loop_start()
-        ready: queue.Queue[bool] = queue.Queue()
-        client.on_subscribe = lambda *_: ready.put(True)
-        client.subscribe(f"{settings.prefix}/answer/{device}/{request_id}", qos=1)
-        ready.get(timeout=settings.mqtt.connect_timeout_s)
-    except (OSError, ssl.SSLError, queue.Empty) as error:
-        reason = str(error) or "it refused or did not answer"
-        click.echo(f"mqrouter: no broker at {settings.mqtt.host}:{settings.mqtt.port}: {reason}", err=True)
+        refusal = greetings.get(timeout=settings.mqtt.connect_timeout_s)
+    except queue.Empty:
+        refusal = "it did not answer"
+    except OSError as error:
+        refusal = str(error) or type(error).__name__
+    if refusal is not None:
+        click.echo(f"mqrouter: no broker at {settings.mqtt.host}:{settings.mqtt.port}: {refusal}", err=True)
         sys.exit(Exit.UNAVAILABLE)
     client.publish(f"{settings.prefix}/ask/{device}/{request_id}", payload, qos=1)
     try:
@@ -86,12 +90,16 @@ def _ask(settings: Settings, device: str, request_id: str, payload: str, timeout
     except queue.Empty:
         click.echo(f"mqrouter: no answer within {timeout_s:g} s: see `mqrouter queue show {request_id}`", err=True)
         sys.exit(Exit.TEMPFAIL)
-    client.disconnect()
-    client.loop_stop()
+    finally:
+        client.disconnect()
+        client.loop_stop()
     return answer
 
 
-def _client(settings: Settings, answers: queue.Queue[bytes]) -> paho.Client:
+def _client(
+    settings: Settings, answer_topic: str, answers: queue.Queue[bytes], greetings: queue.Queue[str | None]
+) -> paho.Client:
+    """Returns a client that subscribes whenever it connects; `greetings` gets None then, or why the broker refused."""
     import paho.mqtt.client as paho
     from paho.mqtt.enums import CallbackAPIVersion
 
@@ -100,11 +108,21 @@ def _client(settings: Settings, answers: queue.Queue[bytes]) -> paho.Client:
     options = link_options(settings)
     # 3.1.1 is enough for one question, and every broker speaks it.
     client = paho.Client(CallbackAPIVersion.VERSION2, protocol=paho.MQTTv311)
+    client.connect_timeout = options.connect_timeout_s
     if options.username is not None:
         client.username_pw_set(options.username, options.password)
     if options.tls is not None:
         from mqrouter.edge.mqtt import tls_context
 
         client.tls_set_context(tls_context(options.tls))
+
+    def connected(_client: Any, _data: Any, _flags: Any, reason: Any, _properties: Any) -> None:
+        if reason.is_failure:
+            greetings.put(f"it refused: {reason}")
+        else:
+            client.subscribe(answer_topic, qos=1)
+
+    client.on_connect = connected
+    client.on_subscribe = lambda *_: greetings.put(None)
     client.on_message = lambda _client, _data, message: answers.put(bytes(message.payload))
     return client

@@ -94,15 +94,22 @@ def show(config: Path | None, request_id: str, is_json: bool) -> None:
 @config_option
 @click.argument("request_id", metavar="ID")
 def cancel(config: Path | None, request_id: str) -> None:
-    """End a waiting request; its sender gets the answer `cancelled`. Needs the running daemon.
+    """End a waiting request; its sender gets the answer `cancelled`. Needs the running daemon. ID as for `show`.
 
     \b
     Example:
       mqrouter queue cancel 5a1b0c2d3e4f5061
     """
+    from mqrouter.edge.store.reading import show_request
+
     settings = load_or_exit(config).settings
+    with open_database(settings.database) as db:
+        known = show_request(db, request_id, int(time.time() * 1000))
+    if known is None:
+        click.echo(f"no request {printable(request_id)}", err=True)
+        raise SystemExit(Exit.NOTHING_FOUND)
     try:
-        status, body = call_daemon(settings.control_socket, "POST", f"/v1/requests/{request_id}/cancel")
+        status, body = call_daemon(settings.control_socket, "POST", f"/v1/requests/{known['id']}/cancel")
     except DaemonDownError:
         click.echo("mqrouter: the daemon is not running; start it with `mqrouter run`", err=True)
         raise SystemExit(Exit.UNAVAILABLE) from None

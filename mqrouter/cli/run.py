@@ -10,6 +10,7 @@ from pathlib import Path
 import click
 
 from mqrouter.cli.common import Exit, config_option, load_or_exit
+from mqrouter.errors import ConfigError, ModelFileError, MqrouterError, StoreError, StoreLockedError
 
 
 @click.command("run")
@@ -24,7 +25,6 @@ def command(config: Path | None) -> None:
     loaded = load_or_exit(config)
     from mqrouter.app import Daemon, configure_logs
     from mqrouter.config import Loaded, load
-    from mqrouter.errors import ConfigError, ModelFileError, StoreLockedError
 
     configure_logs(loaded.settings.log)
 
@@ -46,21 +46,31 @@ def command(config: Path | None) -> None:
         loop.add_signal_handler(signal.SIGHUP, start_reload)
         await daemon.run()
 
+    os.umask(0o027)  # questions may be private: the database is for the owner, and for the group to read
     try:
         asyncio.run(serve())
-    except* StoreLockedError as group:
-        _end(group, Exit.TEMPFAIL)
-    except* (ConfigError, ModelFileError) as group:
-        _end(group, Exit.CONFIG)
+    except Exception as error:
+        causes = _leaves(error)
+        code = next((code for kind, code in _EXITS.items() if any(isinstance(cause, kind) for cause in causes)), None)
+        if code is None or not all(isinstance(cause, (MqrouterError, OSError)) for cause in causes):
+            raise  # a fault of ours: the traceback is what we need to see
+        for cause in causes:
+            click.echo(f"mqrouter: {cause}", err=True)
+        raise SystemExit(code) from None
 
 
-def _end(group: BaseExceptionGroup[Exception], code: Exit) -> None:
-    for error in _leaves(group):
-        click.echo(f"mqrouter: {error}", err=True)
-    raise SystemExit(code)
+_EXITS: dict[type[Exception], Exit] = {  # the first that applies
+    StoreLockedError: Exit.TEMPFAIL,
+    ConfigError: Exit.CONFIG,
+    ModelFileError: Exit.CONFIG,
+    PermissionError: Exit.NOPERM,
+    StoreError: Exit.FAILED,
+    OSError: Exit.FAILED,
+}
 
 
 def _leaves(error: BaseException) -> list[BaseException]:
+    """Returns the errors of a group of groups, or the error itself."""
     if isinstance(error, BaseExceptionGroup):
         return [leaf for child in error.exceptions for leaf in _leaves(child)]
     return [error]

@@ -48,6 +48,10 @@ def _from_database(path: Path) -> dict[str, Any]:
         return {"requests": count_by_state(db), "oldest_waiting_s": oldest_s}
 
 
+def _why_not_connected(error: str | None) -> str:
+    return "connecting" if error is None else f"NOT connected: {error}"
+
+
 def _lines(status: dict[str, Any]) -> str:
     requests = ", ".join(f"{count} {state}" for state, count in status["requests"].items()) or "none"
     if not status["running"]:
@@ -55,7 +59,7 @@ def _lines(status: dict[str, Any]) -> str:
         waiting = f"; the oldest has waited {oldest}" if oldest else ""
         return f"the daemon is not running; from its database:\n  requests: {requests}{waiting}"
     broker = status["broker"]
-    link = f"connected, MQTT {broker['protocol']}" if broker["connected"] else f"NOT connected: {broker['error']}"
+    link = f"connected, MQTT {broker['protocol']}" if broker["connected"] else _why_not_connected(broker["error"])
     head = [
         f"mqrouter {status['version']} on {status['gateway']}: {'ready' if status['ready'] else 'starting'},"
         f" up {format_age(status['uptime_s'])}, process {status['pid']}",

@@ -47,6 +47,8 @@ class Breaker:
 
     def trip(self, reason: str, now_s: float, chance: float) -> None:
         """Opens at once: nobody is there, so counting failures would only cost time."""
+        if self.state is BreakerState.OPEN:
+            return  # requests that were in flight together fail together: that is one outage, one pause
         self.failed_probes += 1
         self.state, self.reason = BreakerState.OPEN, reason
         self.probe_at_s = now_s + self._pause_s(chance)

@@ -128,9 +128,8 @@ def _checked_question(incoming: Incoming, topics: TopicMap, limits: Limits, devi
         raise RequestError(ErrorCode.BAD_REQUEST, "the topic names no device")
     if incoming.response_topic is not None:
         why = topics.why_not_answerable(incoming.response_topic)
-        if why is not None:
-            raise RequestError(ErrorCode.BAD_REPLY_TOPIC, why)
-    why = topics.why_not_answerable(rule.answer_topic(incoming.topic)) if incoming.response_topic is None else None
+    else:
+        why = topics.why_not_own(rule.answer_topic(incoming.topic))
     if why is not None:
         raise RequestError(ErrorCode.BAD_REPLY_TOPIC, why)
     if incoming.expiry_s == 0:
@@ -147,7 +146,7 @@ def _reply_address(incoming: Incoming, rule: TopicRule | None, topics: TopicMap)
     if rule is None or incoming.topic is None or not rule.device_of(incoming.topic):
         return None
     own = rule.answer_topic(incoming.topic)
-    if topics.why_not_answerable(own) is not None:
+    if topics.why_not_own(own) is not None:
         return None
     return ReplyAddress(own, incoming.correlation, rule.id_of(incoming.topic), form)
 
@@ -155,7 +154,7 @@ def _reply_address(incoming: Incoming, rule: TopicRule | None, topics: TopicMap)
 def _apparent_form(incoming: Incoming) -> Form:
     """Returns the form of an error answer: a request that cannot be read still looks like text or JSON."""
     try:
-        return form_of(incoming.payload[:64], incoming.content_type)
+        return form_of(incoming.payload, incoming.content_type)
     except RequestError:
         return Form.TEXT
 
@@ -171,7 +170,8 @@ def _apparent_id(incoming: Incoming, limits: Limits) -> str | None:
 
 
 def _parse_object(text: str, max_depth: int) -> JsonObject:
-    if _depth(text) > max_depth:
+    # Most texts have too few brackets to be too deep: looking at each of their characters takes milliseconds.
+    if text.count("{") + text.count("[") > max_depth and _depth(text) > max_depth:
         raise RequestError(ErrorCode.BAD_REQUEST, f"JSON nested deeper than {max_depth} levels")
     try:
         value = json.loads(text, parse_constant=_refuse_constant)
@@ -188,8 +188,6 @@ def _refuse_constant(name: str) -> None:
 
 def _depth(text: str) -> int:
     """Returns the deepest nesting of brackets outside strings, without recursion and before parsing."""
-    if text.count("{") + text.count("[") <= 2:
-        return 2
     depth = deepest = 0
     in_string = is_escaped = False
     for char in text:
@@ -252,9 +250,10 @@ def _message_list(items: Any) -> tuple[Message, ...]:
 
 
 def _message(item: Any) -> Message:
-    if not isinstance(item, dict) or item.get("role") not in ROLES or not isinstance(item.get("content"), str):
+    role, content = (item.get("role"), item.get("content")) if isinstance(item, dict) else (None, None)
+    if not isinstance(role, str) or role not in ROLES or not isinstance(content, str):
         raise RequestError(ErrorCode.BAD_REQUEST, "a message is {role, content}, role one of system, user, assistant")
-    return Message(item["role"], _encodable(item["content"], "a message"))
+    return Message(role, _encodable(content, "a message"))
 
 
 def _non_empty(text: str, what: str) -> str:
@@ -284,8 +283,9 @@ def _string(value: JsonObject, name: str, max_chars: int | None = None) -> str |
 
 
 def _id(value: JsonObject) -> str | None:
-    if isinstance(value.get("id"), int) and not isinstance(value["id"], bool):
-        return str(value["id"])[:MAX_ID_CHARS]  # counters are common ids on small devices
+    number = value.get("id")
+    if _is_int(number) and len(str(number)) <= MAX_ID_CHARS:
+        return str(number)  # counters are common ids on small devices
     return _string(value, "id", MAX_ID_CHARS)
 
 

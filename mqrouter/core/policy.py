@@ -42,11 +42,11 @@ def plan_tiers(
     chars: int,
     fall_back_locally: bool,
 ) -> TierPlan:
-    """Returns the wanted tiers less those a rule strikes out.
+    """Returns the wanted tiers less those a rule strikes out; none wanted is `no_route`.
 
     With `fall_back_locally` the tiers of this device stand behind the others, for when none of those is up.
     """
-    if fall_back_locally:
+    if fall_back_locally and wanted:
         wanted = [*wanted, *(name for name, tier in facts.items() if tier.is_local and name not in wanted)]
     struck: list[Struck] = []
     left: list[str] = []

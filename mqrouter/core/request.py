@@ -104,6 +104,8 @@ class Refused:
     reply: ReplyAddress | None
     payload_hash: bytes
     received_at_ms: int
+    dedupe_key: bytes | None = None
+    """Of a valid request that a limit stands against: it may be a duplicate of one accepted earlier."""
 
 
 @dataclass(frozen=True, slots=True)

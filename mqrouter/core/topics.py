@@ -46,7 +46,10 @@ def why_not_a_filter(topic_filter: str) -> str | None:
 
 @dataclass(frozen=True, slots=True)
 class TopicRule:
-    """How one subscribed filter is read: `device_level` names the device, one further level the id."""
+    """How one subscribed filter is read: `device_level` names the device, one further level the id.
+
+    A level that the filter spells out is no id: every topic of `farm/+/question` ends with it.
+    """
 
     filter: str
     device_level: int
@@ -57,9 +60,16 @@ class TopicRule:
         return levels[self.device_level] if self.device_level < len(levels) else ""
 
     def id_of(self, topic: str) -> str | None:
-        """Returns the level after the device's, where the topic ends with it."""
-        levels = topic.split("/")
-        return levels[-1] or None if len(levels) == self.device_level + 2 else None
+        """Returns the level after the device's, where the topic ends with it and the filter leaves it open."""
+        levels, position = topic.split("/"), self.device_level + 1
+        if len(levels) != position + 1 or not self._is_open(position):
+            return None
+        return levels[position] or None
+
+    def _is_open(self, position: int) -> bool:
+        """True where the filter has a wildcard for this level."""
+        levels = self.filter.split("/")
+        return levels[min(position, len(levels) - 1)] in ("+", "#")
 
     def answer_topic(self, topic: str) -> str:
         base = self.answer.replace("{device}", self.device_of(topic))
@@ -78,13 +88,18 @@ class TopicMap:
         return next((rule for rule in self.rules if matches(rule.filter, topic)), None)
 
     def why_not_answerable(self, topic: str) -> str | None:
-        """Returns why `topic` may not receive an answer, or None."""
+        """Returns why a requester may not have its answer at `topic`, or None."""
+        why = self.why_not_own(topic)
+        if why is None and not any(matches(allowed, topic) for allowed in self.response_topics):
+            return "this gateway does not answer to that response topic (mqtt.response_topics)"
+        return why
+
+    def why_not_own(self, topic: str) -> str | None:
+        """Returns why `topic`, made by one of the rules, may not receive an answer; their topics need no permission."""
         if not is_publishable(topic):
             return "a response topic must be a plain topic name: no wildcards, no control characters, no leading $"
         if self.rule_for(topic) is not None:
             return "a response topic must not be a request topic"
-        if not any(matches(allowed, topic) for allowed in self.response_topics):
-            return "this gateway does not answer to that response topic (mqtt.response_topics)"
         return None
 
 

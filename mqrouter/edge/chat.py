@@ -73,7 +73,8 @@ class ChatWorker:
                         is_done = True
                         raise ModelError(f"the local model failed: {message['error']}")
                     is_done = "done" in message
-                    self._crashes = 0
+                    if is_done:
+                        self._crashes = 0  # not before: a model may well die in its tenth word, every time
                     yield self._done(message["done"]) if is_done else Delta(message["text"])
             finally:
                 if not is_done:

@@ -9,6 +9,9 @@ from typing import Any
 
 from aiohttp import web
 
+from mqrouter.errors import ConfigError, Problem
+
+MAX_PATH_BYTES = 107  # sun_path in unix(7), less its terminating NUL
 Status = Callable[[], dict[str, Any]]
 Cancel = Callable[[str], Awaitable[str | None]]
 
@@ -22,6 +25,10 @@ class ControlSocket:
         self._cancel = cancel
 
     async def __aenter__(self) -> ControlSocket:
+        """Raises ConfigError where the folder's name leaves no room for a socket's."""
+        if len(os.fsencode(self._path)) > MAX_PATH_BYTES:
+            message = f"{self._path} is too long: the name of a socket may have {MAX_PATH_BYTES} bytes"
+            raise ConfigError([Problem("gateway.data_dir", message)])
         app = web.Application()
         app.add_routes(
             [

@@ -38,6 +38,12 @@ class LlamaEmbedder:
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="embedder")
         self._model: EmbeddingModel | None = None
 
+    @property
+    def model(self) -> EmbeddingModel:
+        """The model itself, for measuring against it."""
+        assert self._model is not None, "start() has not been awaited"
+        return self._model
+
     async def start(self) -> None:
         """The model is loaded and warm. Raises what `load` raises."""
         self._model = await asyncio.get_running_loop().run_in_executor(self._thread, self._load)
@@ -53,8 +59,7 @@ class LlamaEmbedder:
         await asyncio.get_running_loop().run_in_executor(None, self._thread.shutdown)
 
     def _embed(self, text: str) -> Embedding:
-        model = self._model
-        assert model is not None, "start() has not been awaited"
+        model = self.model
         fitting = self._fitting(model, text)
         try:
             values, tokens = model.embed(fitting, normalize=True, truncate=True, return_count=True)

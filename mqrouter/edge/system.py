@@ -34,13 +34,14 @@ class ServiceManager:
         address = environ.get("NOTIFY_SOCKET", "")
         self._address = "\0" + address[1:] if address.startswith("@") else address
         watchdog_us = environ.get("WATCHDOG_USEC", "")
-        self.watchdog_s = int(watchdog_us) / 1e6 if watchdog_us.isdigit() and self._address else None
+        is_watched = watchdog_us.isdecimal() and int(watchdog_us) > 0 and self._address
+        self.watchdog_s = int(watchdog_us) / 1e6 if is_watched else None
 
     def notify(self, **fields: str | int) -> None:
         """Sends fields such as READY=1, STATUS="…", STOPPING=1. A manager that is gone is not our concern."""
         if not self._address:
             return
-        message = "\n".join(f"{name}={value}" for name, value in fields.items())
+        message = "\n".join(f"{name}={value}".replace("\n", " ") for name, value in fields.items())
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as manager:
             try:
                 manager.connect(self._address)

@@ -10,7 +10,7 @@ from mqrouter.core.codec import Limits, decode_question
 from mqrouter.core.records import Seq, StoredRequest
 from mqrouter.core.request import Answer
 from mqrouter.core.states import State
-from mqrouter.errors import ErrorCode, MqrouterError, RequestError, StoreError
+from mqrouter.errors import ErrorCode, MqrouterError, RequestError, StoreError, StoreFatalError
 from mqrouter.flow.judge import Judge, Judgement
 from mqrouter.flow.ports import Clock, Embedder, Store
 from mqrouter.flow.tiers import TierBoard
@@ -59,25 +59,36 @@ class Decide:
 
     async def _decide(self, request: StoredRequest) -> None:
         try:
-            await self._decide_or_raise(request)
-        except RequestError as error:
-            await self._answer(request, error.code, error.message)
+            await self._decide_or_refuse(request)
+        except StoreFatalError:
+            raise
         except StoreError as error:
             log.error("decide.write_failed", request_id=request.id, error=str(error))
             await asyncio.sleep(STORE_RETRY_S)  # the row is still there: it is read again
+        finally:
+            self._busy.discard(request.seq)
+            self._accepted.give()
+
+    async def _decide_or_refuse(self, request: StoredRequest) -> None:
+        """The request is queued or answered. Raises StoreError where that could not be written."""
+        try:
+            await self._decide_or_raise(request)
+        except RequestError as error:
+            await self._answer(request, error.code, error.message)
+        except StoreError:
+            raise
         except MqrouterError as error:
             log.error("decide.failed", request_id=request.id, error=str(error))
             await self._answer(request, ErrorCode.INTERNAL, "the question could not be classified")
         except Exception:
             log.exception("decide.failed", request_id=request.id)
             await self._answer(request, ErrorCode.INTERNAL, "the question could not be classified")
-        finally:
-            self._busy.discard(request.seq)
-            self._accepted.give()
 
     async def _decide_or_raise(self, request: StoredRequest) -> None:
         if request.expires_at_ms <= self._clock.now_ms():
-            return  # upkeep answers it
+            # Left to upkeep it would be read again, and again, until upkeep comes round.
+            await self._answer(request, ErrorCode.EXPIRED, "no answer within the time to live", State.EXPIRED)
+            return
         question = decode_question(request.payload, request.content_type, request.reply.client_id, self._limits)
         judgement = await self.judge.judge(question, self._embedder)
         plan = judgement.tier_plan
@@ -104,8 +115,10 @@ class Decide:
         log.debug("decide.route_chosen", request_id=request.id, route=decision.route, tiers=tiers)
         self._board.wake_for(tiers)
 
-    async def _answer(self, request: StoredRequest, code: ErrorCode, message: str) -> None:
+    async def _answer(
+        self, request: StoredRequest, code: ErrorCode, message: str, state: State = State.ANSWERED
+    ) -> None:
         now_ms = self._clock.now_ms()
         answer = Answer(error=code, error_message=message, latency_ms=now_ms - request.received_at_ms)
-        await self._store.finish(request, answer, State.ANSWERED, now_ms)
+        await self._store.finish(request, answer, state, now_ms)
         self._answered.give()

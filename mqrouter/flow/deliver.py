@@ -9,7 +9,7 @@ import structlog
 
 from mqrouter.core.backoff import Backoff
 from mqrouter.core.records import OutboxRow, Seq
-from mqrouter.errors import StoreError
+from mqrouter.errors import StoreError, StoreFatalError
 from mqrouter.flow.ports import Broker, Clock, Store
 from mqrouter.flow.wakeup import Wakeup
 
@@ -36,6 +36,7 @@ class Deliver:
         self._answered = answered
         self._in_flight: dict[int, OutboxRow] = {}
         self._after: Seq = 0
+        self._connections = 0
         self._acknowledged: asyncio.Queue[tuple[OutboxRow, Publication]] = asyncio.Queue()
         self.delivered = 0
 
@@ -48,11 +49,13 @@ class Deliver:
         row = self._in_flight.pop(number, None)
         if row is not None:
             self._acknowledged.put_nowait((row, publication))
+        self._answered.give()  # the broker's window has room again
 
     def reconnected(self) -> None:
         """What was in flight has to go out again: nobody will acknowledge it any more."""
         self._in_flight.clear()
         self._after = 0
+        self._connections += 1
         self._answered.give()
 
     async def run(self) -> None:
@@ -69,14 +72,18 @@ class Deliver:
         room = self._max_in_flight - len(self._in_flight)
         if room <= 0 or not self._broker.is_connected:
             return 0
+        connections = self._connections
         rows = await self._store.outbox_after(self._after, room)
+        if connections != self._connections:
+            return 1  # a new connection meanwhile: what came before these rows has to go out again too
         busy = {row.request for row in self._in_flight.values()}
         for row in rows:
             if row.request in busy:
+                self._after = max(self._after, row.seq)
                 continue
             number = self._broker.publish(row.message, self._clock.now_ms())
             if number is None:
-                return 0  # disconnected meanwhile: `reconnected` starts over
+                return 0  # disconnected, or the broker's window is full: the next connection or PUBACK goes on
             self._in_flight[number] = row
             self._after = max(self._after, row.seq)
         return len(rows)
@@ -88,15 +95,20 @@ class Deliver:
                 recording.create_task(self._record(row, publication), name=f"deliver.{row.request_id}")
 
     async def _record(self, row: OutboxRow, publication: Publication) -> None:
-        try:
-            if publication is Publication.TAKEN:
-                await self._store.delivered(row, self._clock.now_ms())
-                self._log_end(row)
-            else:
-                await self._wait_for_subscriber(row, publication)
-        except StoreError as error:
-            # Still in the outbox: after the next connection it goes out once more, as the same answer.
-            log.error("deliver.write_failed", request_id=row.request_id, error=str(error))
+        """What the broker said is on disk, however long that takes: an answer it took must not go out as untaken."""
+        while True:
+            try:
+                if publication is Publication.TAKEN:
+                    await self._store.delivered(row, self._clock.now_ms())
+                    self._log_end(row)
+                else:
+                    await self._wait_for_subscriber(row, publication)
+                break
+            except StoreFatalError:
+                raise
+            except StoreError as error:
+                log.error("deliver.write_failed", request_id=row.request_id, error=str(error))
+            await asyncio.sleep(STORE_RETRY_S)
         self._answered.give()
 
     async def _wait_for_subscriber(self, row: OutboxRow, publication: Publication) -> None:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import aclosing
 from dataclasses import dataclass
 
 import structlog
 
-from mqrouter.core.answer_check import why_unfit
+from mqrouter.core.answer_check import mended, why_unfit
 from mqrouter.core.backoff import Backoff
 from mqrouter.core.breaker import BreakerState
 from mqrouter.core.codec import Limits, decode_question
@@ -25,6 +25,7 @@ from mqrouter.errors import (
     ModelError,
     PermanentError,
     StoreError,
+    StoreFatalError,
     TransientError,
     UnreachableError,
 )
@@ -43,9 +44,14 @@ class LaneLimits:
     concurrency: int
     total_timeout_s: float
     is_local: bool
+    logs_text: bool
     max_attempts: int
     backoff: Backoff
     request: Limits
+
+
+class _ExpiredError(Exception):
+    """Answer `expired`: the request's own time was over first, which says nothing about the tier."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +123,8 @@ class Lane:
             return []
         try:
             return await self._store.claim(self.name, todo_lists, room, self._clock.now_ms())
+        except StoreFatalError:
+            raise
         except StoreError as error:
             log.error("forward.claim_failed", tier=self.name, error=str(error))
             await asyncio.sleep(STORE_RETRY_S)
@@ -134,9 +142,6 @@ class Lane:
     async def _attempt(self, request: StoredRequest) -> None:
         try:
             await self._attempt_or_raise(request)
-        except StoreError as error:
-            log.error("forward.write_failed", request_id=request.id, tier=self.name, error=str(error))
-            raise  # without its row's new state the lane cannot go on: the daemon restarts and recovers it
         finally:
             self.in_flight -= 1
             self._wakeup.give()
@@ -144,6 +149,8 @@ class Lane:
     async def _attempt_or_raise(self, request: StoredRequest) -> None:
         try:
             reply = await self._ask(request)
+        except _ExpiredError as error:
+            await self._end(request, ErrorCode.EXPIRED, str(error), State.EXPIRED)
         except UnreachableError as error:
             self._cap = 1
             self._board.unreachable(self.name, str(error))
@@ -173,7 +180,10 @@ class Lane:
             await self._answer(request, reply)
 
     async def _ask(self, request: StoredRequest) -> Reply:
-        """Returns the whole answer. Raises what the client raises, TransientError past the limit."""
+        """Returns the whole answer. Raises what the client raises, TransientError past the limit.
+
+        Raises _ExpiredError where the request's time to live is over before the tier's own limit.
+        """
         question = decode_question(request.payload, request.content_type, request.reply.client_id, self._limits.request)
         left_s = (request.expires_at_ms - self._clock.now_ms()) / 1000
         deadline_s = max(0.001, min(self._limits.total_timeout_s, left_s))
@@ -182,6 +192,8 @@ class Lane:
             async with asyncio.timeout(deadline_s):
                 reply = await self._collect(call)
         except TimeoutError as error:
+            if left_s <= self._limits.total_timeout_s:
+                raise _ExpiredError("no answer within the time to live") from error
             raise TransientError(f"no whole answer within {deadline_s:.1f} s") from error
         self._check(request, reply)
         return reply
@@ -194,7 +206,7 @@ class Lane:
                     case Delta(text):
                         parts.append(text)
                     case Done():
-                        return Reply("".join(parts).strip(), event)
+                        return Reply(mended("".join(parts)).strip(), event)
         raise TransientError("the answer broke off before its end")
 
     def _check(self, request: StoredRequest, reply: Reply) -> None:
@@ -219,9 +231,8 @@ class Lane:
                 "completion_tokens": reply.done.completion_tokens,
             },
         )
-        if not await self._store.finish(request, answer, State.ANSWERED, now_ms, lease=request.lease):
-            log.info("forward.late_answer_dropped", request_id=request.id, tier=self.name)
-        self._answered.give()
+        if await self._finish(request, answer, State.ANSWERED, now_ms) and self._limits.logs_text:
+            log.info("forward.answered", request_id=request.id, payload=request.payload.decode(), answer=reply.text)
 
     async def _failed(self, request: StoredRequest, failure: Failure, error: Exception) -> None:
         log.info(
@@ -255,17 +266,19 @@ class Lane:
 
     async def _release(self, request: StoredRequest, step: GoOn, note: str) -> None:
         now_ms = self._clock.now_ms()
-        await self._store.release(
-            request,
-            step.waiting,
-            note=note,
-            now_ms=now_ms,
-            is_counted=step.is_counted,
-            not_before_ms=None if step.wait_s is None else now_ms + int(1000 * step.wait_s),
+        await self._written(
+            lambda: self._store.release(
+                request,
+                step.waiting,
+                note=note,
+                now_ms=now_ms,
+                is_counted=step.is_counted,
+                not_before_ms=None if step.wait_s is None else now_ms + int(1000 * step.wait_s),
+            )
         )
         self._board.wake_for(step.waiting.todo)
 
-    async def _end(self, request: StoredRequest, code: ErrorCode, note: str) -> None:
+    async def _end(self, request: StoredRequest, code: ErrorCode, note: str, state: State = State.ANSWERED) -> None:
         now_ms = self._clock.now_ms()
         answer = Answer(
             error=code,
@@ -273,5 +286,22 @@ class Lane:
             route=request.route,
             latency_ms=now_ms - request.received_at_ms,
         )
-        await self._store.finish(request, answer, State.ANSWERED, now_ms, lease=request.lease)
+        await self._finish(request, answer, state, now_ms)
+
+    async def _finish(self, request: StoredRequest, answer: Answer, state: State, now_ms: int) -> bool:
+        is_ours = await self._written(lambda: self._store.finish(request, answer, state, now_ms, lease=request.lease))
+        if not is_ours:
+            log.info("forward.late_answer_dropped", request_id=request.id, tier=self.name)
         self._answered.give()
+        return is_ours
+
+    async def _written(self, write: Callable[[], Awaitable[bool]]) -> bool:
+        """Returns what `write` returns once it succeeds: an answer that was paid for waits until the disk has room."""
+        while True:
+            try:
+                return await write()
+            except StoreFatalError:
+                raise
+            except StoreError as error:
+                log.error("forward.write_failed", tier=self.name, error=str(error))
+            await asyncio.sleep(STORE_RETRY_S)

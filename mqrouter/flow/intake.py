@@ -84,7 +84,7 @@ class Intake:
             log.info("intake.retained_ignored", topic=incoming.topic)
             self.counts["retained_ignored"] += 1
         now_ms = self._clock.now_ms()
-        results = await self._accept([self._checked(incoming, now_ms) for incoming in fresh], now_ms)
+        results = await self._accept(self._checked_batch(fresh, now_ms), now_ms)
         for incoming in batch:
             self._broker.acknowledge(incoming)
         self.counts.update(str(result) for result in results)
@@ -108,21 +108,40 @@ class Intake:
                 self.is_store_failing = False
                 return results
 
-    def _checked(self, incoming: Incoming, now_ms: int) -> Request | Refused:
+    def _checked_batch(self, batch: Sequence[Incoming], now_ms: int) -> list[Request | Refused]:
+        items: list[Request | Refused] = []
+        taken = 0
+        for incoming in batch:
+            items.append(self._checked(incoming, now_ms, taken))
+            taken += isinstance(items[-1], Request)
+        return items
+
+    def _checked(self, incoming: Incoming, now_ms: int, taken: int) -> Request | Refused:
+        """Returns the request, or the reason against it; `taken` are those of the same batch, not yet counted."""
         item = decode(incoming, self._topics, self._limits, self._new_id(), now_ms)
         if isinstance(item, Request):
-            code, message = self._why_not_now(item)
+            code, message = self._why_not_now(item, taken)
             if code is None:
                 return item
-            item = Refused(item.id, incoming, code, message, item.device, item.reply, item.payload_hash, now_ms)
+            item = Refused(
+                item.id,
+                incoming,
+                code,
+                message,
+                item.device,
+                item.reply,
+                item.payload_hash,
+                now_ms,
+                dedupe_key=item.dedupe_key,
+            )
         log.info("intake.request_rejected", request_id=item.id, code=str(item.code), device=item.device)
         return item
 
-    def _why_not_now(self, item: Request) -> tuple[ErrorCode | None, str]:
+    def _why_not_now(self, item: Request, taken: int) -> tuple[ErrorCode | None, str]:
         """Returns the limit that stands against a valid request, if any."""
         if not self._rates.is_allowed(item.device, self._clock.monotonic_s()):
             return ErrorCode.RATE_LIMITED, f"more than {self._rates.per_minute} questions a minute from this device"
-        if self._store.counts[State.RECEIVED] >= self._max_backlog:
+        if self._store.counts[State.RECEIVED] + taken >= self._max_backlog:
             return ErrorCode.OVERLOADED, "too many questions are waiting to be decided"
         if self._store.counts[State.PENDING] >= self._max_pending:
             return ErrorCode.QUEUE_FULL, "too many questions are waiting for a tier"

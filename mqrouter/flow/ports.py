@@ -36,7 +36,10 @@ class Broker(Protocol):
         ...
 
     def publish(self, message: OutMessage, now_ms: int) -> int | None:
-        """Sends at QoS 1 and returns the packet's number, unique while it is in flight; None while disconnected."""
+        """Sends at QoS 1 and returns the packet's number, unique while it is in flight.
+
+        None while disconnected, and while the broker takes no more before it has acknowledged some.
+        """
         ...
 
 

@@ -8,7 +8,7 @@ import structlog
 
 from mqrouter.core.request import Answer
 from mqrouter.core.states import State
-from mqrouter.errors import ErrorCode, StoreError
+from mqrouter.errors import ErrorCode, StoreError, StoreFatalError
 from mqrouter.flow.ports import Clock, Store
 from mqrouter.flow.tiers import TierBoard
 from mqrouter.flow.wakeup import Wakeup
@@ -34,6 +34,8 @@ class Upkeep:
         while True:
             try:
                 await self._tick()
+            except StoreFatalError:
+                raise
             except StoreError as error:
                 log.error("upkeep.write_failed", error=str(error))
             await asyncio.sleep(TICK_S)

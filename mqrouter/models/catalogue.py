@@ -70,7 +70,6 @@ class CatalogueEntry:
     max_tokens: int
     dim: int | None = None
     conversion: Conversion | None = None
-    query_prefix: str = ""
     classification_prefix: str = ""
     note: str = ""
 
@@ -137,7 +136,6 @@ NOMIC = CatalogueEntry(
     size_bytes=146_146_432,
     max_tokens=2048,
     dim=768,
-    query_prefix="search_query: ",
     classification_prefix="classification: ",
     note="unrelated texts score above 0.8: calibrate the thresholds anew",
 )

@@ -44,8 +44,8 @@ class ModelFile:
         return Purpose.EMBED if is_embedder(read_header(self.path)) else Purpose.CHAT
 
     @property
-    def query_prefix(self) -> str:
-        return self.entry.query_prefix if self.entry else ""
+    def classification_prefix(self) -> str:
+        return self.entry.classification_prefix if self.entry else ""
 
 
 def resolve(name: str, models_dir: Path) -> ModelFile:

@@ -50,6 +50,7 @@ class Decision:
     best: str | None
     score: float
     margin: float
+    """Lead of `best` over the best other route; negative where the requester asked for a lesser one."""
     threshold: float
     ranked: tuple[RouteScore, ...]
     nearest: tuple[Neighbour, ...]
@@ -74,14 +75,14 @@ def decide(
 ) -> Decision:
     """Returns the requester's own route, else the best one above its threshold and clear of the second, else none."""
     ranked = scores.ranked
-    best = ranked[0]
-    margin = best.score - ranked[1].score if len(ranked) > 1 else best.score
+    best = ranked[0] if asked_route is None else next(entry for entry in ranked if entry.route == asked_route)
+    rival = next((entry for entry in ranked if entry is not best), None)
+    margin = best.score if rival is None else best.score - rival.score
     if asked_route is not None:
-        best = next(entry for entry in ranked if entry.route == asked_route)
         route, reason = asked_route, Reason.ASKED_FOR
     elif best.score < best.threshold:
         route, reason = None, Reason.BELOW_THRESHOLD
-    elif margin < min_margin:
+    elif rival is not None and margin < min_margin:
         route, reason = None, Reason.TOO_CLOSE
     else:
         route, reason = best.route, Reason.ABOVE_THRESHOLD

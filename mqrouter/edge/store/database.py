@@ -60,9 +60,11 @@ class Database:
         try:
             await self._connection
             await self._connection.run(_prepare)
-        except BaseException:
+        except BaseException as error:
             await self._connection.close()
             self._lock.close()
+            if isinstance(error, sqlite3.Error):
+                raise StoreError(f"{self._path}: {error}") from error
             raise
         self._writer = asyncio.create_task(self._write_forever(), name="store.writer")
         return self
@@ -74,21 +76,29 @@ class Database:
         await self._connection.close()
         self._lock.close()
 
-    async def write(self, operation: Operation[T]) -> T:
+    async def write(self, operation: Operation[T], committed: Callable[[], object] | None = None) -> T:
         """Runs `operation` in a transaction and returns its result once it is on disk.
 
-        Cancelling the caller does not undo the write. Raises StoreError where it did not happen.
+        Cancelling the caller does not undo the write: `committed` is called once it is on disk, in any case before
+        the caller goes on. Raises StoreError where it did not happen.
         """
-        if self._is_closing or self._writer.done():
+        if self._is_closing:
             raise StoreError("the database is closed")
+        if self._writer.done():
+            raise StoreFatalError("the disk failed earlier: nothing is written any more")
         future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+        if committed is not None:
+            future.add_done_callback(lambda done: None if done.exception() else committed())
         self._waiting.append((operation, future))
         self._work.set()
         return await asyncio.shield(future)
 
     async def read(self, operation: Operation[T]) -> T:
         """Runs a reading `operation` between two write transactions and returns its result."""
-        return await self._connection.run(operation)
+        try:
+            return await self._connection.run(operation)
+        except sqlite3.Error as error:
+            raise _translated(error) from error
 
     def _connect(self) -> sqlite3.Connection:
         # One thread uses it, but which one is aiosqlite's business.
@@ -104,7 +114,7 @@ class Database:
                     await self._write_batch(batch)
                 except StoreFatalError as error:
                     self._fail_all(error)
-                    raise
+                    return  # every later write is refused
             if self._is_closing:
                 return
 
@@ -114,17 +124,24 @@ class Database:
             results = await self._connection.run(lambda connection: _commit(connection, operations))
         except Exception as error:
             if len(batch) > 1 and not _is_fatal(error):
-                for entry in batch:  # one of them is at fault: the others must not suffer for it
-                    await self._write_batch([entry])
+                await self._write_singly(batch)
                 return
-            batch[0][1].set_exception(_translated(error))
-            for _, future in batch[1:]:
+            for _, future in batch:
                 future.set_exception(_translated(error))
             if _is_fatal(error):
                 raise StoreFatalError(f"the disk failed: {error}") from error
             return
         for (_, future), result in zip(batch, results, strict=True):
             future.set_result(result)
+
+    async def _write_singly(self, batch: Sequence[tuple[Operation[Any], asyncio.Future[Any]]]) -> None:
+        """One of them is at fault: the others must not suffer for it."""
+        for number, entry in enumerate(batch):
+            try:
+                await self._write_batch([entry])
+            except StoreFatalError:
+                self._waiting.extendleft(reversed(batch[number + 1 :]))  # they fail with the rest
+                raise
 
     def _fail_all(self, error: StoreFatalError) -> None:
         while self._waiting:

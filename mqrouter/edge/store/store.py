@@ -49,6 +49,7 @@ class Store:
         self.counts: Counter[str] = Counter()
         self.todo_lists: set[str] = set()
         """Every tier list a pending row may carry: what the lanes ask for."""
+        self._last_outbox_seq: Seq = 0
 
     # --- start --------------------------------------------------------------------------------------
 
@@ -87,6 +88,8 @@ class Store:
         if item.incoming.is_dup and _is_redelivery(db, item):
             return Accepted.ABSORBED
         if isinstance(item, Refused):
+            if _is_known(db, item):
+                return self._accept_again(db, item, now_ms)  # no limit stands against what is accepted already
             self._insert_refused(db, item, now_ms)
             return Accepted.REFUSED
         seq = _insert_request(db, item)
@@ -97,14 +100,13 @@ class Store:
             return Accepted.NEW
         return self._accept_again(db, item, now_ms)
 
-    def _accept_again(self, db: sqlite3.Connection, item: Request, now_ms: int) -> Accepted:
+    def _accept_again(self, db: sqlite3.Connection, item: Request | Refused, now_ms: int) -> Accepted:
         known = db.execute("SELECT seq, payload_hash FROM requests WHERE dedupe_key = ?", (item.dedupe_key,)).fetchone()
         if known["payload_hash"] == item.payload_hash:
             db.execute(  # a new number: it is read after everything already published
                 "UPDATE outbox SET state = 'ready', not_before_ms = NULL, give_up_at_ms = max(give_up_at_ms, ?),"
-                " seq = (SELECT max(seq) + 1 FROM outbox)"
-                " WHERE request = ? AND (state <> 'ready' OR not_before_ms IS NOT NULL)",
-                (now_ms + self._policy.answer_grace_ms, known["seq"]),
+                " seq = ? WHERE request = ? AND (state <> 'ready' OR not_before_ms IS NOT NULL)",
+                (now_ms + self._policy.answer_grace_ms, self._next_outbox_seq(db), known["seq"]),
             )
             _note(db, [(known["seq"], now_ms, "duplicate_absorbed", None)])
             return Accepted.ABSORBED
@@ -212,8 +214,8 @@ class Store:
             for todo in todo_lists:  # one index range each: a joint query would have to sort them all
                 due += db.execute(
                     "SELECT -priority, seq FROM requests WHERE state = 'pending' AND not_before_ms IS NULL"
-                    " AND todo = ? ORDER BY priority DESC, seq LIMIT ?",
-                    (todo, limit),
+                    " AND todo = ? AND expires_at_ms > ? ORDER BY priority DESC, seq LIMIT ?",
+                    (todo, now_ms, limit),
                 ).fetchall()
             chosen = [seq for _, seq in sorted(map(tuple, due))[:limit]]
             db.executemany(
@@ -337,9 +339,10 @@ class Store:
 
     def _post(self, db: sqlite3.Connection, request: Seq, message: OutMessage, give_up_at_ms: int) -> None:
         db.execute(
-            "INSERT INTO outbox (request, topic, payload, correlation, content_type, user_properties,"
-            " message_expires_at_ms, give_up_at_ms) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+            "INSERT INTO outbox (seq, request, topic, payload, correlation, content_type, user_properties,"
+            " message_expires_at_ms, give_up_at_ms) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
             (
+                self._next_outbox_seq(db),
                 request,
                 message.topic,
                 message.payload,
@@ -350,6 +353,15 @@ class Store:
                 give_up_at_ms,
             ),
         )
+
+    def _next_outbox_seq(self, db: sqlite3.Connection) -> Seq:
+        """Returns a number above every one given out since the start: `outbox_after` is asked with the last one seen.
+
+        SQLite alone would give the numbers of purged rows out again.
+        """
+        last: Seq | None = db.execute("SELECT max(seq) FROM outbox").fetchone()[0]
+        self._last_outbox_seq = max(self._last_outbox_seq, last or 0) + 1
+        return self._last_outbox_seq
 
     # --- deliver ------------------------------------------------------------------------------------
 
@@ -369,10 +381,12 @@ class Store:
         return await self._database.read(read)
 
     async def delivered(self, row: OutboxRow, now_ms: int) -> None:
-        """The broker acknowledged the answer."""
+        """The broker acknowledged the answer. Nothing changes where it was given up meanwhile."""
 
         def deliver(db: sqlite3.Connection) -> None:
-            db.execute("UPDATE outbox SET state = 'done' WHERE request = ? AND state = 'ready'", (row.request,))
+            done = db.execute("UPDATE outbox SET state = 'done' WHERE request = ? AND state = 'ready'", (row.request,))
+            if done.rowcount == 0:
+                return
             db.execute(
                 "UPDATE requests SET state = 'delivered', finished_at_ms = ? WHERE seq = ? AND state = 'answered'",
                 (now_ms, row.request),
@@ -385,11 +399,11 @@ class Store:
         """Nobody was subscribed, or the broker refused: the answer waits and is offered again."""
 
         def wait(db: sqlite3.Connection) -> None:
-            db.execute(
+            done = db.execute(
                 "UPDATE outbox SET not_before_ms = ?, tries = tries + 1 WHERE request = ? AND state = 'ready'",
                 (not_before_ms, row.request),
             )
-            if row.tries == 0:
+            if done.rowcount and row.tries == 0:
                 _note(db, [(row.request, now_ms, "not_taken", "no subscriber on the answer topic")])
 
         await self._database.write(wait)
@@ -419,8 +433,8 @@ class Store:
                 (now_ms,),
             ).fetchall()
             db.executemany(
-                "UPDATE outbox SET not_before_ms = NULL, seq = (SELECT max(seq) + 1 FROM outbox) WHERE seq = ?",
-                [(row["seq"],) for row in answers],
+                "UPDATE outbox SET not_before_ms = NULL, seq = ? WHERE seq = ?",
+                [(self._next_outbox_seq(db), row["seq"]) for row in answers],
             )
             return requests, len(answers)
 
@@ -476,9 +490,7 @@ class Store:
             moved.clear()  # a batch that failed is run again
             return change(db, moved)
 
-        result = await self._database.write(write)
-        self.counts.update(moved)
-        return result
+        return await self._database.write(write, committed=lambda: self.counts.update(moved))
 
 
 _KEPT_OF_REFUSED = 4096  # of a refused payload: enough to see what it was
@@ -524,6 +536,14 @@ def _is_redelivery(db: sqlite3.Connection, item: Request | Refused) -> bool:
     """True where the packet was accepted in an earlier connection and only its PUBACK was lost."""
     known = db.execute("SELECT topic, payload_hash FROM packets WHERE mid = ?", (item.incoming.mid,)).fetchone()
     return known is not None and (known["topic"], known["payload_hash"]) == (item.incoming.topic, item.payload_hash)
+
+
+def _is_known(db: sqlite3.Connection, item: Refused) -> bool:
+    """True where the very same question has been accepted."""
+    known = db.execute(
+        "SELECT 1 FROM requests WHERE dedupe_key = ? AND payload_hash = ?", (item.dedupe_key, item.payload_hash)
+    ).fetchone()
+    return known is not None
 
 
 def _remember_packet(db: sqlite3.Connection, item: Request | Refused, seq: Seq) -> None:

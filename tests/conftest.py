@@ -1,0 +1,38 @@
+"""What most tests start from: a clock they move, and a real database of their own."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from fakes import FakeClock, FlakyDatabase
+from hypothesis import HealthCheck, settings
+
+from mqrouter.edge.store.store import Policy, Store
+
+GRACE_MS = 600_000
+
+settings.register_profile("quick", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("quick")
+
+
+@pytest.fixture
+async def clock(monkeypatch: pytest.MonkeyPatch) -> FakeClock:
+    """Timers of the event loop follow this clock: `advance` is the only way in which time passes."""
+    clock = FakeClock()
+    monkeypatch.setattr(asyncio.get_running_loop(), "time", clock.monotonic_s)
+    return clock
+
+
+@pytest.fixture
+async def database(tmp_path: Path) -> AsyncIterator[FlakyDatabase]:
+    database = FlakyDatabase(tmp_path / "mqrouter.db")
+    async with database:
+        yield database
+
+
+@pytest.fixture
+async def store(database: FlakyDatabase) -> Store:
+    return Store(database, Policy(GRACE_MS))

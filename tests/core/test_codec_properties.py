@@ -1,0 +1,120 @@
+"""Whatever comes in is a request or a refusal, and whatever goes out is well-formed."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from fakes import LIMITS, PREFIX, START_MS, incoming
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mqrouter.core.codec import cut_text, decode, decode_question, encode_answer
+from mqrouter.core.request import Answer, Form, Refused, ReplyAddress, Request, RequestId
+from mqrouter.core.topics import build_topic_map
+from mqrouter.errors import ErrorCode
+
+TOPICS = build_topic_map(PREFIX, (("farm/+/ask", 1, "farm/{device}/answer"), ("tele/#", 3, "{prefix}/x")), ("#",))
+FIELDS = [
+    "question",
+    "messages",
+    "id",
+    "session",
+    "context",
+    "ttl_s",
+    "priority",
+    "max_bytes",
+    "private",
+    "route",
+    "role",
+    "content",
+]
+
+wire_text = st.text(max_size=40)  # UTF-8 from the wire never holds a surrogate
+values: st.SearchStrategy[Any] = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.text(st.characters(exclude_categories=()), max_size=10)
+    | st.sampled_from(["user", "system", "assistant"]),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(FIELDS), inner, max_size=4),
+    max_leaves=12,
+)
+objects = st.dictionaries(st.sampled_from(FIELDS), values, max_size=6).map(lambda value: json.dumps(value).encode())
+payloads = st.binary(max_size=60) | objects | wire_text.map(str.encode) | st.just(b"x" * 1001)
+topics = (
+    st.sampled_from([f"{PREFIX}/ask/d1", f"{PREFIX}/ask/d1/7", f"{PREFIX}/ask", "farm/p/ask", "tele/a/b/c/d", "tele"])
+    | wire_text
+    | st.none()
+)
+
+
+@given(
+    payloads,
+    topics,
+    st.none() | wire_text | st.sampled_from(["reply/me", f"{PREFIX}/ask/d1", "a/#"]),
+    st.none() | st.binary(max_size=20),
+    st.none() | wire_text | st.sampled_from(["application/json", "text/plain", "text/html"]),
+    st.none() | st.integers(0, 2**32 - 1),
+)
+def test_anything_is_a_request_or_a_refusal(
+    payload: bytes,
+    topic: str | None,
+    response_topic: str | None,
+    correlation: bytes | None,
+    content_type: str | None,
+    expiry_s: int | None,
+) -> None:
+    message = incoming(
+        payload,
+        topic=topic,
+        response_topic=response_topic,
+        correlation=correlation,
+        content_type=content_type,
+        expiry_s=expiry_s,
+    )
+    item = decode(message, TOPICS, LIMITS, RequestId("r1"), START_MS)
+    assert isinstance(item, Request | Refused)
+    if isinstance(item, Request):
+        again = decode_question(payload, content_type, item.reply.client_id, LIMITS)
+        assert again == item.question  # the later stages read the same question from the row
+        assert START_MS < item.expires_at_ms <= START_MS + 1000 * LIMITS.max_ttl_s
+    if item.reply is not None:
+        assert TOPICS.why_not_answerable(item.reply.topic) is None
+        assert item.reply.correlation == correlation
+        answer = Answer(error=ErrorCode.INTERNAL, error_message=item.message if isinstance(item, Refused) else "x")
+        encode_answer(answer, item.reply, item.id, None).payload.decode("utf-8")
+
+
+@given(
+    st.text(max_size=80),
+    st.none() | st.integers(16, 60),
+    st.sampled_from(Form),
+    st.none() | st.sampled_from(ErrorCode),
+    st.none() | wire_text,
+    st.none() | st.text(max_size=9),
+)
+def test_answer_is_valid_and_fits(
+    text: str, max_bytes: int | None, form: Form, error: ErrorCode | None, client_id: str | None, model: str | None
+) -> None:
+    reply = ReplyAddress("t", b"c", client_id, form, max_bytes)
+    answer = Answer(text=text, error=error, error_message=text, model=model)
+    message = encode_answer(answer, reply, "r1", None)
+    decoded = message.payload.decode("utf-8")
+    if form is Form.JSON:
+        value = json.loads(decoded)
+        assert value["id"] == ("r1" if client_id is None else client_id)
+        decoded = value.get("answer", "")
+    if error is None and max_bytes is not None:
+        assert len(decoded.encode()) <= max_bytes
+    for _, value in message.user_properties:
+        value.encode("utf-8")
+
+
+@given(st.text(max_size=200), st.integers(16, 120))
+def test_cut_text_is_a_beginning_of_the_text(text: str, max_bytes: int) -> None:
+    cut, is_cut = cut_text(text, max_bytes)
+    assert text.startswith(cut)
+    assert is_cut == (cut != text)
+    assert len(cut.encode()) <= max_bytes

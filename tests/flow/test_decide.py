@@ -1,0 +1,169 @@
+"""Every received request gets a place in the queue or an answer; nothing stops the stage but a failed disk."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import Any
+
+import pytest
+from fakes import LIMITS, START_MS, FakeClock, FlakyDatabase, HashEmbedder, judge, request, running, settled, until
+
+from mqrouter.core.backoff import Backoff
+from mqrouter.core.breaker import Breaker
+from mqrouter.core.states import State
+from mqrouter.edge.store.store import Store
+from mqrouter.errors import MqrouterError, StoreError, StoreFatalError
+from mqrouter.flow.decide import MAX_DECIDING, Decide
+from mqrouter.flow.judge import Judge, RoutePlan
+from mqrouter.flow.tiers import TierBoard
+from mqrouter.flow.wakeup import Wakeup
+
+
+class Stage:
+    def __init__(self, store: Store, database: FlakyDatabase, clock: FakeClock) -> None:
+        self.store, self.database, self.clock = store, database, clock
+        self.board = TierBoard({name: Breaker(2, Backoff(1.0, 60.0)) for name in ("hub", "edge")}, clock, lambda: 0.0)
+        self.embedder = HashEmbedder()
+        self.accepted = Wakeup()
+        self.decide = self.with_judge(judge())
+
+    def with_judge(self, judge: Judge) -> Decide:
+        self.decide = Decide(
+            self.store,
+            self.embedder,
+            judge,
+            self.board,
+            self.clock,
+            LIMITS,
+            accepted=self.accepted,
+            answered=Wakeup(),
+        )
+        return self.decide
+
+    async def ask(self, *payloads: str, **more: Any) -> None:
+        items = [request(payload, correlation=payload.encode(), **more) for payload in payloads]
+        await self.store.accept(items, START_MS)
+        self.accepted.give()
+
+    async def rows(self, columns: str) -> list[tuple[Any, ...]]:
+        query = f"SELECT {columns} FROM requests ORDER BY seq"
+        return await self.database.read(lambda db: [tuple(row) for row in db.execute(query)])
+
+    async def answers(self) -> list[bytes]:
+        return [row.message.payload for row in await self.store.outbox_after(0, 100)]
+
+    async def decided(self) -> None:
+        await until(lambda: self.store.counts[State.RECEIVED] == 0)
+
+
+@pytest.fixture
+async def stage(store: Store, database: FlakyDatabase, clock: FakeClock) -> Stage:
+    return Stage(store, database, clock)
+
+
+async def test_request_is_queued_with_its_explanation(stage: Stage) -> None:
+    await stage.ask("how are the cows doing")
+    async with running(stage.decide.run):
+        await stage.decided()
+    ((state, route, tiers, todo, decision),) = await stage.rows("state, route, tiers, todo, decision")
+    assert (state, route, tiers, todo) == ("pending", "cattle", "hub>edge", "hub>edge")
+    assert json.loads(decision)["reason"] == "above_threshold"
+    assert stage.board.wakeups["hub"]._event.is_set()
+
+
+async def test_requests_that_arrive_later_are_decided_too(stage: Stage) -> None:
+    async with running(stage.decide.run):
+        for text in ("how are the cows", "will it rain today"):
+            await stage.ask(text)
+            await stage.decided()
+    assert [route for (route,) in await stage.rows("route")] == ["cattle", "weather"]
+
+
+async def test_more_than_fit_at_once_are_all_decided_by_priority(stage: Stage) -> None:
+    payloads = [json.dumps({"question": f"cows {n}", "priority": n % 10}) for n in range(3 * MAX_DECIDING)]
+    await stage.ask(*payloads)
+    async with running(stage.decide.run):
+        await stage.decided()
+    first = stage.embedder.texts[:MAX_DECIDING]
+    assert all(int(text.split()[1]) % 10 >= 6 for text in first)
+
+
+async def test_abstaining_is_counted_and_answered(stage: Stage) -> None:
+    stage.with_judge(judge(abstain=RoutePlan((), "queue", None)))
+    await stage.ask("zzz")
+    async with running(stage.decide.run):
+        await stage.decided()
+    assert stage.decide.abstained == 1
+    assert await stage.answers() == [b"error no_route: no route claims this question"]
+    ((state, reason, decision),) = await stage.rows("state, reason, decision")
+    assert (state, reason, json.loads(decision)["route"]) == ("answered", "no_route", None)
+
+
+async def test_private_question_that_only_strangers_could_answer_is_refused(stage: Stage) -> None:
+    stage.with_judge(judge(to=["hub"]))
+    await stage.ask('{"question": "how are the cows", "private": true}')
+    async with running(stage.decide.run):
+        await stage.decided()
+    (answer,) = await stage.answers()
+    assert json.loads(answer)["error"]["code"] == "private_unanswerable"
+
+
+async def test_route_that_rejects_offline_says_so_only_when_nothing_is_up(stage: Stage) -> None:
+    stage.with_judge(judge(to=["hub"], when_offline="reject"))
+    async with running(stage.decide.run):
+        await stage.ask("how are the cows")
+        await stage.decided()
+        stage.board.unreachable("hub", "down")
+        await stage.ask("how are the cows today")
+        await stage.decided()
+    assert [state for (state,) in await stage.rows("state")] == ["pending", "answered"]
+    assert await stage.answers() == [b"error offline_rejected: none of hub can be reached"]
+
+
+@pytest.mark.parametrize("error", [MqrouterError("the model failed"), ZeroDivisionError("a bug")])
+async def test_question_that_breaks_the_embedder_is_answered_and_others_go_on(stage: Stage, error: Exception) -> None:
+    stage.embedder.error = error
+    async with running(stage.decide.run):
+        await stage.ask("how are the cows")
+        await stage.decided()
+        stage.embedder.error = None
+        await stage.ask("will it rain today")
+        await stage.decided()
+    assert await stage.answers() == [b"error internal: the question could not be classified"]
+    assert [state for (state,) in await stage.rows("state")] == ["answered", "pending"]
+
+
+@pytest.mark.parametrize("payload", ["how are the cows", '{"question": "cows", "route": "gone"}'])
+async def test_decision_is_made_again_once_the_store_works(stage: Stage, payload: str) -> None:
+    await stage.ask(payload)
+    stage.database.error = StoreError("the disk is full")
+    async with running(stage.decide.run):
+        for tries in (1, 2):
+            await until(lambda tries=tries: stage.database.refused == tries)  # type: ignore[misc]
+            await settled(stage.database)
+            assert stage.database.refused == tries  # it waits, and does not hammer
+            stage.clock.advance(1.01)
+        stage.database.error = None
+        stage.clock.advance(1.01)
+        await stage.decided()
+
+
+async def test_failed_disk_ends_the_stage(stage: Stage) -> None:
+    await stage.ask("how are the cows")
+    stage.database.error = StoreFatalError("fsync failed")
+    task = asyncio.create_task(stage.decide.run())
+    await until(task.done)
+    with pytest.raises(BaseExceptionGroup) as caught:
+        task.result()
+    assert caught.group_contains(StoreFatalError)
+
+
+async def test_expired_request_is_answered_and_not_classified(stage: Stage) -> None:
+    await stage.ask("how are the cows", expiry_s=10)
+    stage.clock.advance(10.0)
+    async with running(stage.decide.run):
+        await stage.decided()
+    assert stage.embedder.texts == []
+    assert [state for (state,) in await stage.rows("state")] == ["expired"]
+    assert (await stage.answers())[0].startswith(b"error expired")

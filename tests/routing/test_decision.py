@@ -1,0 +1,76 @@
+"""From scores to a route, or to none, with the reason."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from mqrouter.routing.decision import Decision, Neighbour, Reason, RouteScore, Scores, decide
+from mqrouter.routing.signals import estimate_tokens
+
+
+def decided(
+    *ranked: tuple[str, float, float], min_margin: float = 0.05, asked: str | None = None, is_cut: bool = False
+) -> Decision:
+    scores = Scores(tuple(RouteScore(*entry) for entry in ranked), (Neighbour("wet?", "a", 0.9),))
+    return decide(
+        scores, strategy="semantic", min_margin=min_margin, asked_route=asked, embedded_tokens=7, is_cut=is_cut
+    )
+
+
+def test_best_route_above_its_threshold_is_taken() -> None:
+    found = decided(("a", 0.6, 0.5), ("b", 0.4, 0.1))
+    assert (found.route, found.reason, found.score, found.threshold) == ("a", Reason.ABOVE_THRESHOLD, 0.6, 0.5)
+    assert found.margin == pytest.approx(0.2)
+
+
+def test_threshold_itself_is_enough() -> None:
+    assert decided(("a", 0.5, 0.5), ("b", 0.1, 0.1)).route == "a"
+
+
+def test_below_the_threshold_it_abstains_and_says_what_came_nearest() -> None:
+    found = decided(("a", 0.49, 0.5), ("b", 0.1, 0.0))
+    assert (found.route, found.reason, found.best) == (None, Reason.BELOW_THRESHOLD, "a")
+
+
+def test_too_close_to_the_second_it_abstains() -> None:
+    found = decided(("a", 0.60, 0.5), ("b", 0.56, 0.5))
+    assert (found.route, found.reason, found.best) == (None, Reason.TOO_CLOSE, "a")
+    assert decided(("a", 0.6, 0.5), ("b", 0.6, 0.5), min_margin=0.0).route == "a"
+
+
+@pytest.mark.parametrize(("score", "threshold", "route"), [(0.0, 0.0, "a"), (-0.1, 0.0, None), (-0.3, -0.5, "a")])
+def test_zero_and_negative_thresholds_are_values(score: float, threshold: float, route: str | None) -> None:
+    assert decided(("a", score, threshold), ("b", -0.9, 0.0)).route == route
+
+
+def test_negative_margin_is_a_value() -> None:
+    assert decided(("a", 0.6, 0.5), ("b", 0.6, 0.5), min_margin=-1.0).route == "a"
+
+
+def test_only_route_has_no_second_to_be_too_close_to() -> None:
+    found = decided(("a", 0.01, 0.0))
+    assert (found.route, found.reason) == ("a", Reason.ABOVE_THRESHOLD)
+    assert decided(("a", -0.4, -0.5)).route == "a"
+
+
+def test_asked_route_goes_before_scores_and_is_explained_with_its_own() -> None:
+    found = decided(("a", 0.6, 0.5), ("b", 0.1, 0.5), asked="b")
+    assert (found.route, found.reason, found.best) == ("b", Reason.ASKED_FOR, "b")
+    assert (found.score, found.threshold) == (0.1, 0.5)
+    assert found.margin == pytest.approx(-0.5)
+
+
+def test_explanation_is_json_and_names_the_best_three() -> None:
+    found = decided(("a", 0.9, 0.5), ("b", 0.3, 0.5), ("c", 0.2, 0.5), ("d", 0.1, 0.5), is_cut=True)
+    value = json.loads(json.dumps(found.to_json()))
+    assert [entry["route"] for entry in value["ranked"]] == ["a", "b", "c"]
+    assert value["nearest"] == [{"example": "wet?", "route": "a", "similarity": 0.9}]
+    assert (value["strategy"], value["reason"], value["embedded_tokens"]) == ("semantic", "above_threshold", 7)
+    assert value["is_cut"] is True
+
+
+@pytest.mark.parametrize(("chars", "tokens"), [(0, 0), (1, 1), (4, 2), (400, 130), (401, 131)])
+def test_token_estimate_is_rounded_up_with_a_buffer(chars: int, tokens: int) -> None:
+    assert estimate_tokens(chars) == tokens
