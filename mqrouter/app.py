@@ -24,6 +24,7 @@ from mqrouter.edge.store.database import Database
 from mqrouter.edge.store.store import Policy, Store
 from mqrouter.edge.system import LoopMonitor, ServiceManager, SystemClock
 from mqrouter.errors import ConfigError, ErrorCode, Problem
+from mqrouter.flow.attempt import Attempts
 from mqrouter.flow.decide import Decide
 from mqrouter.flow.deliver import Deliver, Publication
 from mqrouter.flow.forward import Lane
@@ -114,6 +115,7 @@ class Daemon:
             self._store,
             self._board,
             self._clock,
+            backoff=wiring.round_backoff(settings),
             retain_finished_s=settings.limits.retain_finished_s,
             answered=self._answered,
         )
@@ -122,19 +124,20 @@ class Daemon:
         self._workers: dict[str, ChatWorker] = {}
         self._lanes: list[Lane] = []
         for name, tier in self._settings.tiers.items():
-            self._lanes.append(
-                Lane(
-                    name,
-                    await self._client(name, stack),
-                    wiring.lane_limits(self._settings, tier),
-                    self._store,
-                    self._board,
-                    self._clock,
-                    random.random,
-                    judge=lambda: self._decide.judge,
-                    answered=self._answered,
-                )
+            client = await self._client(name, stack)
+            attempts = Attempts(
+                name,
+                client,
+                wiring.attempt_limits(self._settings, tier),
+                self._store,
+                self._board,
+                self._clock,
+                random.random,
+                judge=lambda: self._decide.judge,
+                answered=self._answered,
             )
+            lane = Lane(name, client, attempts, self._store, self._board, self._clock, concurrency=tier.concurrency)
+            self._lanes.append(lane)
 
     async def _client(self, name: str, stack: AsyncExitStack) -> TierClient:
         tier = self._settings.tiers[name]

@@ -18,7 +18,7 @@ from mqrouter.edge.example_vectors import ExampleVectors, Matrix
 from mqrouter.edge.mqtt import LinkOptions, TlsFiles
 from mqrouter.edge.upstream import OpenAiClient, UpstreamOptions
 from mqrouter.errors import ConfigError, Problem
-from mqrouter.flow.forward import LaneLimits
+from mqrouter.flow.attempt import AttemptLimits
 from mqrouter.flow.judge import Judge, RoutePlan
 from mqrouter.models.catalogue import Purpose
 from mqrouter.models.loading import LoadProfile, embedder_max_tokens, load_embedder
@@ -74,14 +74,19 @@ def breakers(settings: Settings) -> dict[str, Breaker]:
     return {name: Breaker(retry.breaker_failures, probes) for name in settings.tiers}
 
 
-def lane_limits(settings: Settings, tier: Tier) -> LaneLimits:
-    return LaneLimits(
-        concurrency=tier.concurrency,
+def round_backoff(settings: Settings) -> Backoff:
+    """The wait once every tier of a request has failed."""
+    return Backoff(settings.retry.backoff_min_s, settings.retry.backoff_max_s)
+
+
+def attempt_limits(settings: Settings, tier: Tier) -> AttemptLimits:
+    return AttemptLimits(
         total_timeout_s=tier.total_timeout_s,
         is_local=isinstance(tier, LocalTier),
+        is_trusted=tier.trusted,
         logs_text=settings.log.include_text,
         max_attempts=settings.retry.max_attempts,
-        backoff=Backoff(settings.retry.backoff_min_s, settings.retry.backoff_max_s),
+        backoff=round_backoff(settings),
         request=request_limits(settings),
     )
 

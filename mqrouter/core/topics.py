@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 MAX_TOPIC_BYTES = 65_535
+GATEWAYS_OWN = ("status", "info", "stats", "event/#", "cmd/#")
 
 
 def matches(topic_filter: str, topic: str) -> bool:
@@ -81,6 +82,7 @@ class TopicRule:
 class TopicMap:
     """Every request topic of this gateway, and the addresses it may answer to."""
 
+    prefix: str
     rules: tuple[TopicRule, ...]
     response_topics: tuple[str, ...]
 
@@ -90,6 +92,8 @@ class TopicMap:
     def why_not_answerable(self, topic: str) -> str | None:
         """Returns why a requester may not have its answer at `topic`, or None."""
         why = self.why_not_own(topic)
+        if why is None and any(matches(f"{self.prefix}/{name}", topic) for name in GATEWAYS_OWN):
+            return "a response topic must not be one of the gateway's own topics, such as its status"
         if why is None and not any(matches(allowed, topic) for allowed in self.response_topics):
             return "this gateway does not answer to that response topic (mqtt.response_topics)"
         return why
@@ -109,4 +113,4 @@ def build_topic_map(
     """Returns the map of the gateway's own ask topics and the configured (filter, device level, answer) listeners."""
     own = TopicRule(f"{prefix}/ask/#", len(prefix.split("/")) + 1, f"{prefix}/answer/{{device}}")
     others = (TopicRule(flt, level, answer.replace("{prefix}", prefix)) for flt, level, answer in listeners)
-    return TopicMap((own, *others), response_topics)
+    return TopicMap(prefix, (own, *others), response_topics)

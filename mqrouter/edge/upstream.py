@@ -34,6 +34,7 @@ MAX_ERROR_BYTES = 2048
 MAX_NAME_CHARS = 128
 MAX_RETRY_AFTER_S = 86_400.0  # a server that asks for more is mistaken, and would be forgotten for good
 PROBE_TIMEOUT_S = 3.0
+END_TIMEOUT_S = 0.1
 QUICK_TRIES = 2  # within one attempt: a kept-alive connection that died is not the tier's fault
 
 
@@ -84,6 +85,8 @@ class OpenAiClient:
             limit_s = self._options.first_token_timeout_s
             async for chunk in _chunks(response, limit_s, self._options.idle_timeout_s):
                 for event in parser.feed(chunk):
+                    if isinstance(event, Done):
+                        await _read_to_end(response)
                     yield event
                     if isinstance(event, Done):
                         return
@@ -161,6 +164,14 @@ def _timeout_error(error: TimeoutError, options: UpstreamOptions) -> TransientEr
     if isinstance(error, aiohttp.ConnectionTimeoutError):
         return UnreachableError(f"no connection within {options.connect_timeout_s:g} s")
     return TransientError(f"no answer within {options.first_token_timeout_s:g} s")
+
+
+async def _read_to_end(response: aiohttp.ClientResponse) -> None:
+    """Takes what follows the answer, if it comes at once: only a body read to its end leaves a reusable connection."""
+    with contextlib.suppress(TimeoutError, aiohttp.ClientError, OSError):
+        async with asyncio.timeout(END_TIMEOUT_S):
+            while await response.content.readany():
+                pass
 
 
 async def _chunks(

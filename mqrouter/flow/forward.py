@@ -3,63 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
-from contextlib import aclosing
-from dataclasses import dataclass
 
 import structlog
 
-from mqrouter.core.answer_check import mended, why_unfit
-from mqrouter.core.backoff import Backoff
 from mqrouter.core.breaker import BreakerState
-from mqrouter.core.codec import Limits, decode_question
-from mqrouter.core.events import Delta, Done, TierCall
-from mqrouter.core.prompting import compose
 from mqrouter.core.records import StoredRequest
-from mqrouter.core.request import Answer
-from mqrouter.core.retry import Failure, GiveUp, GoOn, Waiting, after_failure
-from mqrouter.core.states import State
-from mqrouter.errors import (
-    CredentialsError,
-    ErrorCode,
-    ModelError,
-    PermanentError,
-    StoreError,
-    StoreFatalError,
-    TransientError,
-    UnreachableError,
-)
-from mqrouter.flow.judge import Judge
-from mqrouter.flow.ports import Chance, Clock, Store, TierClient
+from mqrouter.errors import StoreError, StoreFatalError
+from mqrouter.flow.attempt import Attempts, Verdict
+from mqrouter.flow.ports import Clock, Store, TierClient
 from mqrouter.flow.tiers import TierBoard
-from mqrouter.flow.wakeup import Wakeup
 
 log = structlog.get_logger("forward")
 
 STORE_RETRY_S = 1.0
-
-
-@dataclass(frozen=True, slots=True)
-class LaneLimits:
-    concurrency: int
-    total_timeout_s: float
-    is_local: bool
-    logs_text: bool
-    max_attempts: int
-    backoff: Backoff
-    request: Limits
-
-
-class _ExpiredError(Exception):
-    """Answer `expired`: the request's own time was over first, which says nothing about the tier."""
-
-
-@dataclass(frozen=True, slots=True)
-class Reply:
-    """A whole answer, collected."""
-
-    text: str
-    done: Done
 
 
 class Lane:
@@ -69,27 +25,23 @@ class Lane:
         self,
         name: str,
         client: TierClient,
-        limits: LaneLimits,
+        attempts: Attempts,
         store: Store,
         board: TierBoard,
         clock: Clock,
-        chance: Chance,
         *,
-        judge: Callable[[], Judge],
-        answered: Wakeup,
+        concurrency: int,
     ) -> None:
         self.name = name
         self._client = client
-        self._limits = limits
+        self._attempts = attempts
         self._store = store
         self._board = board
         self._breaker = board.breakers[name]
         self._wakeup = board.wakeups[name]
         self._clock = clock
-        self._chance = chance
-        self._judge = judge
-        self._answered = answered
-        self._cap = limits.concurrency
+        self._concurrency = concurrency
+        self._cap = concurrency
         self._is_stopping = False
         self.in_flight = 0
 
@@ -137,171 +89,13 @@ class Lane:
             return max(0.0, self._breaker.probe_at_s - now_s)
         return self._breaker.held_until_s - now_s if self._breaker.held_until_s > now_s else None
 
-    # --- one attempt --------------------------------------------------------------------------------
-
     async def _attempt(self, request: StoredRequest) -> None:
         try:
-            await self._attempt_or_raise(request)
+            verdict = await self._attempts.make(request)
+            if verdict is Verdict.ANSWERED:
+                self._cap = min(self._concurrency, self._cap * 2)
+            elif verdict is Verdict.UNREACHABLE:
+                self._cap = 1
         finally:
             self.in_flight -= 1
             self._wakeup.give()
-
-    async def _attempt_or_raise(self, request: StoredRequest) -> None:
-        try:
-            reply = await self._ask(request)
-        except _ExpiredError as error:
-            await self._end(request, ErrorCode.EXPIRED, str(error), State.EXPIRED)
-        except UnreachableError as error:
-            self._cap = 1
-            self._board.unreachable(self.name, str(error))
-            await self._failed(request, Failure.UNREACHABLE, error)
-        except CredentialsError as error:
-            log.error("forward.tier_refused_credentials", tier=self.name, error=str(error))
-            self._board.unreachable(self.name, str(error))
-            await self._failed(request, Failure.UNREACHABLE, error)
-        except TransientError as error:
-            if error.retry_after_s is not None:
-                self._board.hold(self.name, error.retry_after_s)
-            self._board.failed(self.name, str(error))
-            await self._failed(request, Failure.TRANSIENT, error)
-        except PermanentError as error:
-            self._board.succeeded(self.name)  # it is up: it answered
-            await self._failed(request, Failure.REFUSED, error)
-        except ModelError as error:
-            self._board.succeeded(self.name)
-            await self._failed(request, Failure.UNFIT, error)
-        except Exception as error:
-            log.exception("forward.attempt_broke", request_id=request.id, tier=self.name)
-            self._board.failed(self.name, f"{type(error).__name__}: {error}")
-            await self._failed(request, Failure.TRANSIENT, error)
-        else:
-            self._board.succeeded(self.name)
-            self._cap = min(self._limits.concurrency, self._cap * 2)
-            await self._answer(request, reply)
-
-    async def _ask(self, request: StoredRequest) -> Reply:
-        """Returns the whole answer. Raises what the client raises, TransientError past the limit.
-
-        Raises _ExpiredError where the request's time to live is over before the tier's own limit.
-        """
-        question = decode_question(request.payload, request.content_type, request.reply.client_id, self._limits.request)
-        left_s = (request.expires_at_ms - self._clock.now_ms()) / 1000
-        deadline_s = max(0.001, min(self._limits.total_timeout_s, left_s))
-        call = TierCall(request.id, compose(question, self._judge().prompt_for(request.route)), deadline_s)
-        try:
-            async with asyncio.timeout(deadline_s):
-                reply = await self._collect(call)
-        except TimeoutError as error:
-            if left_s <= self._limits.total_timeout_s:
-                raise _ExpiredError("no answer within the time to live") from error
-            raise TransientError(f"no whole answer within {deadline_s:.1f} s") from error
-        self._check(request, reply)
-        return reply
-
-    async def _collect(self, call: TierCall) -> Reply:
-        parts: list[str] = []
-        async with aclosing(self._client.stream(call)) as events:
-            async for event in events:
-                match event:
-                    case Delta(text):
-                        parts.append(text)
-                    case Done():
-                        return Reply(mended("".join(parts)).strip(), event)
-        raise TransientError("the answer broke off before its end")
-
-    def _check(self, request: StoredRequest, reply: Reply) -> None:
-        """Raises ModelError where the answer must not be sent; a truncated one passes where no other tier is left."""
-        why = why_unfit(reply.text, reply.done.finish_reason)
-        is_last_resort = len(request.tiers) == 1 or not self._limits.is_local
-        if why is not None and not (why == "truncated" and is_last_resort):
-            raise ModelError(f"the answer was {why}")
-
-    async def _answer(self, request: StoredRequest, reply: Reply) -> None:
-        now_ms = self._clock.now_ms()
-        answer = Answer(
-            text=reply.text,
-            route=request.route,
-            tier=self.name,
-            model=reply.done.model,
-            confidence=None if request.confidence is None else round(request.confidence, 4),
-            is_truncated=reply.done.finish_reason == "length",
-            latency_ms=now_ms - request.received_at_ms,
-            usage={
-                "prompt_tokens": reply.done.prompt_tokens,
-                "completion_tokens": reply.done.completion_tokens,
-            },
-        )
-        if await self._finish(request, answer, State.ANSWERED, now_ms) and self._limits.logs_text:
-            log.info("forward.answered", request_id=request.id, payload=request.payload.decode(), answer=reply.text)
-
-    async def _failed(self, request: StoredRequest, failure: Failure, error: Exception) -> None:
-        log.info(
-            "forward.attempt_failed", request_id=request.id, tier=self.name, failure=str(failure), error=str(error)
-        )
-        step = after_failure(
-            Waiting(request.tiers, request.todo),
-            self.name,
-            failure,
-            attempts=request.attempts,
-            max_attempts=self._limits.max_attempts,
-            rounds=request.rounds,
-            backoff=self._limits.backoff,
-            chance=self._chance(),
-            retry_after_s=error.retry_after_s if isinstance(error, TransientError) else None,
-        )
-        detail = getattr(error, "detail", "")
-        note = f"{self.name}: {failure}: {error}" + (f": {detail}" if detail else "")
-        match step:
-            case GoOn() if self._is_offline_rejected(request, step):
-                await self._end(request, ErrorCode.OFFLINE_REJECTED, note)
-            case GoOn():
-                await self._release(request, step, note)
-            case GiveUp():
-                await self._end(request, ErrorCode.UPSTREAM_FAILED, note)
-
-    def _is_offline_rejected(self, request: StoredRequest, step: GoOn) -> bool:
-        """True where no tier is left that is up, and the route would rather say so than wait."""
-        may_wait = self._judge().plan_for(request.route).when_offline != "reject"
-        return not may_wait and self._board.first_available(step.waiting.tiers) is None
-
-    async def _release(self, request: StoredRequest, step: GoOn, note: str) -> None:
-        now_ms = self._clock.now_ms()
-        await self._written(
-            lambda: self._store.release(
-                request,
-                step.waiting,
-                note=note,
-                now_ms=now_ms,
-                is_counted=step.is_counted,
-                not_before_ms=None if step.wait_s is None else now_ms + int(1000 * step.wait_s),
-            )
-        )
-        self._board.wake_for(step.waiting.todo)
-
-    async def _end(self, request: StoredRequest, code: ErrorCode, note: str, state: State = State.ANSWERED) -> None:
-        now_ms = self._clock.now_ms()
-        answer = Answer(
-            error=code,
-            error_message=note,
-            route=request.route,
-            latency_ms=now_ms - request.received_at_ms,
-        )
-        await self._finish(request, answer, state, now_ms)
-
-    async def _finish(self, request: StoredRequest, answer: Answer, state: State, now_ms: int) -> bool:
-        is_ours = await self._written(lambda: self._store.finish(request, answer, state, now_ms, lease=request.lease))
-        if not is_ours:
-            log.info("forward.late_answer_dropped", request_id=request.id, tier=self.name)
-        self._answered.give()
-        return is_ours
-
-    async def _written(self, write: Callable[[], Awaitable[bool]]) -> bool:
-        """Returns what `write` returns once it succeeds: an answer that was paid for waits until the disk has room."""
-        while True:
-            try:
-                return await write()
-            except StoreFatalError:
-                raise
-            except StoreError as error:
-                log.error("forward.write_failed", tier=self.name, error=str(error))
-            await asyncio.sleep(STORE_RETRY_S)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Collection, Sequence
 from typing import Protocol
 
+from mqrouter.core.backoff import Backoff
 from mqrouter.core.events import TierCall, TierEvent
 from mqrouter.core.records import Accepted, OutboxRow, Seq, StoredRequest
 from mqrouter.core.request import Answer, Incoming, JsonObject, OutMessage, Refused, Request
@@ -100,6 +101,11 @@ class Store(Protocol):
     async def finish(
         self, request: StoredRequest, answer: Answer, state: State, now_ms: int, *, lease: int | None = None
     ) -> bool: ...
+
+    @property
+    def partial_lists(self) -> Collection[str]: ...
+
+    async def restart_rounds(self, todo: str, now_ms: int, backoff: Backoff) -> int: ...
 
     async def release_leases(self, now_ms: int) -> int: ...
 

@@ -6,6 +6,8 @@ import asyncio
 
 import structlog
 
+from mqrouter.core.backoff import Backoff
+from mqrouter.core.records import StoredRequest, split_tiers
 from mqrouter.core.request import Answer
 from mqrouter.core.states import State
 from mqrouter.errors import ErrorCode, StoreError, StoreFatalError
@@ -21,11 +23,19 @@ PURGE_EVERY_S = 60.0
 
 class Upkeep:
     def __init__(
-        self, store: Store, board: TierBoard, clock: Clock, *, retain_finished_s: float, answered: Wakeup
+        self,
+        store: Store,
+        board: TierBoard,
+        clock: Clock,
+        *,
+        backoff: Backoff,
+        retain_finished_s: float,
+        answered: Wakeup,
     ) -> None:
         self._store = store
         self._board = board
         self._clock = clock
+        self._backoff = backoff
         self._retain_ms = int(retain_finished_s * 1000)
         self._answered = answered
         self._purge_at_s = 0.0
@@ -45,6 +55,7 @@ class Upkeep:
         due_ms = await self._store.next_due_ms()
         if due_ms is not None and due_ms <= now_ms:  # an idle gateway must not wear out its card
             await self._handle_due(now_ms)
+        await self._restart_stuck_rounds(now_ms)
         if self._clock.monotonic_s() >= self._purge_at_s:
             self._purge_at_s = self._clock.monotonic_s() + PURGE_EVERY_S
             await self._purge(now_ms - self._retain_ms)
@@ -56,16 +67,25 @@ class Upkeep:
         given_up = await self._store.give_up_answers(now_ms)
         if given_up:
             log.warning("upkeep.answers_given_up", answers=given_up)
-        for request in await self._store.expired(now_ms):
-            answer = Answer(
-                error=ErrorCode.EXPIRED,
-                error_message="no answer within the time to live",
-                route=request.route,
-                latency_ms=now_ms - request.received_at_ms,
-            )
-            answers += await self._store.finish(request, answer, State.EXPIRED, now_ms)
-        if answers:
+        expired = await self._store.expired(now_ms)
+        await asyncio.gather(*(self._expire(request, now_ms) for request in expired))  # together: one sync to disk
+        if answers or expired:
             self._answered.give()
+
+    async def _expire(self, request: StoredRequest, now_ms: int) -> None:
+        answer = Answer(
+            error=ErrorCode.EXPIRED,
+            error_message="no answer within the time to live",
+            route=request.route,
+            latency_ms=now_ms - request.received_at_ms,
+        )
+        await self._store.finish(request, answer, State.EXPIRED, now_ms)
+
+    async def _restart_stuck_rounds(self, now_ms: int) -> None:
+        """A request whose round has only tiers left that are down goes back to all of its tiers."""
+        for todo in tuple(self._store.partial_lists):
+            if self._board.first_available(split_tiers(todo)) is None:
+                await self._store.restart_rounds(todo, now_ms, self._backoff)
 
     async def _purge(self, finished_before_ms: int) -> None:
         while purged := await self._store.purge(finished_before_ms):

@@ -120,3 +120,10 @@ def test_request_topics_never_receive_answers() -> None:
     assert topics.why_not_answerable("p/ask/d") is not None
     assert topics.why_not_answerable("farm/d/ask") is not None
     assert topics.why_not_answerable("p/answer/d") is None
+
+
+@pytest.mark.parametrize("name", ["status", "info", "stats", "event/decision", "cmd/pause"])
+def test_gateways_own_topics_take_no_answers(name: str) -> None:
+    topics = build_topic_map("p", (), ("#",))
+    assert topics.why_not_answerable(f"p/{name}") is not None
+    assert topics.why_not_answerable(f"q/{name}") is None

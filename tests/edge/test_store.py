@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from fakes import PREFIX, START_MS, FlakyDatabase, refused, request
 
+from mqrouter.core.backoff import Backoff
 from mqrouter.core.records import Accepted, OutboxRow, StoredRequest
 from mqrouter.core.request import Answer, Refused, Request
 from mqrouter.core.retry import Waiting
@@ -558,3 +559,47 @@ def test_schema_allows_one_answer_per_request() -> None:
     with pytest.raises(sqlite3.IntegrityError):
         db.execute(insert)
     db.close()
+
+
+# --- asking again, and rounds that are stuck --------------------------------------------------------
+
+
+async def test_question_may_be_asked_again_after_a_retryable_error_has_reached_its_sender(store: Store) -> None:
+    item = request("again", correlation=b"c")
+    assert await store.accept([item], START_MS) == [Accepted.NEW]
+    (row,) = await store.next_received(1, ())
+    await store.finish(row, Answer(error=ErrorCode.UPSTREAM_FAILED), State.ANSWERED, START_MS)
+    again = request("again", correlation=b"c")
+    assert await store.accept([again], START_MS) == [Accepted.ABSORBED]  # the error is still on its way
+    (answer,) = await store.outbox_after(0, 10)
+    await store.delivered(answer, START_MS)
+    assert await store.accept([again], START_MS) == [Accepted.NEW]
+
+
+async def test_question_with_a_final_error_keeps_its_answer(store: Store) -> None:
+    await store.accept([request("never", correlation=b"c")], START_MS)
+    (row,) = await store.next_received(1, ())
+    await store.finish(row, Answer(error=ErrorCode.PRIVATE_UNANSWERABLE), State.ANSWERED, START_MS)
+    (answer,) = await store.outbox_after(0, 10)
+    await store.delivered(answer, START_MS)
+    assert await store.accept([request("never", correlation=b"c")], START_MS) == [Accepted.ABSORBED]
+
+
+async def test_round_with_only_lost_tiers_left_starts_again_after_a_pause(
+    store: Store, database: FlakyDatabase
+) -> None:
+    await store.accept([request("a"), request("b")], START_MS)
+    first, second = await store.next_received(2, ())
+    for row in (first, second):
+        await store.queue_for_tiers(row, ("edge", "hub"), route=None, confidence=0.5, decision={}, now_ms=START_MS)
+    (leased,) = await store.claim("edge", ["edge>hub"], 1, START_MS)
+    await store.release(
+        leased, Waiting(("edge", "hub"), ("hub",)), note="edge: transient", now_ms=START_MS, is_counted=True
+    )
+    assert store.partial_lists == {"hub"}
+    assert await store.restart_rounds("hub", START_MS, Backoff(2.0, 60.0)) == 1
+    assert store.partial_lists == set()
+    rows = await database.read(
+        lambda db: [tuple(row) for row in db.execute("SELECT todo, rounds, not_before_ms FROM requests ORDER BY seq")]
+    )
+    assert rows == [("edge>hub", 1, START_MS + 2000), ("edge>hub", 0, None)]

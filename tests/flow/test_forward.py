@@ -37,7 +37,8 @@ from mqrouter.errors import (
     TransientError,
     UnreachableError,
 )
-from mqrouter.flow.forward import Lane, LaneLimits
+from mqrouter.flow.attempt import AttemptLimits, Attempts
+from mqrouter.flow.forward import Lane
 from mqrouter.flow.tiers import TierBoard
 from mqrouter.flow.wakeup import Wakeup
 
@@ -60,13 +61,16 @@ class Stage:
             "concurrency": 4,
             "total_timeout_s": 60.0,
             "is_local": name == "edge",
+            "is_trusted": True,
             "logs_text": False,
             "max_attempts": 4,
         }
-        return Lane(
+        given |= limits
+        concurrency = given.pop("concurrency")
+        attempts = Attempts(
             name,
             client,
-            LaneLimits(**(given | limits), backoff=Backoff(2.0, 300.0), request=LIMITS),
+            AttemptLimits(**given, backoff=Backoff(2.0, 300.0), request=LIMITS),
             self.store,
             self.board,
             self.clock,
@@ -74,6 +78,7 @@ class Stage:
             judge=lambda: self.judge,
             answered=self.answered,
         )
+        return Lane(name, client, attempts, self.store, self.board, self.clock, concurrency=concurrency)
 
     async def queue(self, *payloads: str, tiers: tuple[str, ...] = ("hub", "edge"), **more: Any) -> None:
         items = [
@@ -352,7 +357,7 @@ async def test_attempt_ends_with_the_requests_time_and_does_not_blame_the_tier(s
         assert hub.calls[0].deadline_s == 5.0
         stage.clock.advance(5.1)
         await stage.done(4)
-    assert await stage.rows("state, reason, attempts") == [("expired", "expired", 0)] * 4
+    assert await stage.rows("state, reason, attempts") == [("expired", "expired", 1)] * 4
     assert (stage.hub, stage.board.breakers["hub"].failures) == (BreakerState.CLOSED, 0)
 
 
@@ -504,3 +509,17 @@ async def test_stopped_lane_finishes_what_is_in_flight_and_takes_no_more(stage: 
         await until(task.done)
     assert (await stage.answers(), lane.in_flight) == (["Fine."], 0)
     assert [state for (state,) in await stage.rows("state")] == ["answered", "pending"]
+
+
+async def test_private_request_never_reaches_a_tier_that_lost_its_trust(stage: Stage) -> None:
+    hub, edge = ScriptedTier(["leaked"]), ScriptedTier(["Stays here."])
+    async with (
+        running(stage.lane("hub", hub, is_trusted=False).run),
+        running(stage.lane("edge", edge, is_trusted=True).run),
+    ):
+        await stage.queue('{"question": "who owes me money", "private": true}')
+        await stage.done()
+    assert hub.calls == []
+    assert stage.hub is BreakerState.CLOSED
+    (answer,) = map(json.loads, await stage.answers())
+    assert answer["answer"] == "Stays here."

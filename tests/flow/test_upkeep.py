@@ -27,7 +27,9 @@ class Stage:
         self.store, self.database, self.clock = store, database, clock
         self.board = TierBoard({"hub": Breaker(2, Backoff(1.0, 60.0))}, clock, lambda: 0.0)
         self.answered = Wakeup()
-        self.upkeep = Upkeep(store, self.board, clock, retain_finished_s=RETAIN_S, answered=self.answered)
+        self.upkeep = Upkeep(
+            store, self.board, clock, backoff=Backoff(1.0, 60.0), retain_finished_s=RETAIN_S, answered=self.answered
+        )
 
     async def pass_time(self, seconds: float) -> None:
         await settled(self.database)
@@ -37,6 +39,11 @@ class Stage:
     async def states(self) -> list[Any]:
         return await self.database.read(
             lambda db: [row[0] for row in db.execute("SELECT state FROM requests ORDER BY seq")]
+        )
+
+    async def todo(self) -> list[Any]:
+        return await self.database.read(
+            lambda db: [row[0] for row in db.execute("SELECT todo FROM requests ORDER BY seq")]
         )
 
     @property
@@ -127,3 +134,18 @@ async def test_failed_disk_ends_the_stage(stage: Stage) -> None:
     task = asyncio.create_task(stage.upkeep.run())
     await until(task.done)
     assert isinstance(task.exception(), StoreFatalError)
+
+
+async def test_request_is_not_stuck_with_a_tier_that_went_down(stage: Stage) -> None:
+    """After `edge` failed the round goes on with `hub`; when that is lost too, `edge` gets another try."""
+    await stage.store.accept([request()], START_MS)
+    (row,) = await stage.store.next_received(1, ())
+    await stage.store.queue_for_tiers(row, ("edge", "hub"), route=None, confidence=0.5, decision={}, now_ms=START_MS)
+    (leased,) = await stage.store.claim("edge", ["edge>hub"], 1, START_MS)
+    await stage.store.release(leased, Waiting(("edge", "hub"), ("hub",)), note="", now_ms=START_MS, is_counted=True)
+    async with running(stage.upkeep.run):
+        await stage.pass_time(1.0)
+        assert await stage.todo() == ["hub"]
+        stage.board.unreachable("hub", "gone")
+        await stage.pass_time(1.0)
+        assert await stage.todo() == ["edge>hub"]

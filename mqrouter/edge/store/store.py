@@ -9,6 +9,7 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
+from mqrouter.core.backoff import Backoff
 from mqrouter.core.codec import encode_answer
 from mqrouter.core.records import Accepted, OutboxRow, Seq, StoredRequest, join_tiers
 from mqrouter.core.request import Answer, JsonObject, OutMessage, Refused, Request
@@ -49,6 +50,8 @@ class Store:
         self.counts: Counter[str] = Counter()
         self.todo_lists: set[str] = set()
         """Every tier list a pending row may carry: what the lanes ask for."""
+        self.partial_lists: set[str] = set()
+        """Those among them that rows in the middle of a round carry."""
         self._last_outbox_seq: Seq = 0
 
     # --- start --------------------------------------------------------------------------------------
@@ -69,7 +72,7 @@ class Store:
             return Recovery(len(leased) - len(poisoned), len(poisoned))
 
         recovery = await self._database.write(recover)
-        self.counts, self.todo_lists = await self._database.read(_inventory)
+        self.counts, self.todo_lists, self.partial_lists = await self._database.read(_inventory)
         return recovery
 
     # --- accept -------------------------------------------------------------------------------------
@@ -89,7 +92,7 @@ class Store:
             return Accepted.ABSORBED
         if isinstance(item, Refused):
             if _is_known(db, item):
-                return self._accept_again(db, item, now_ms)  # no limit stands against what is accepted already
+                return self._accept_again(db, item, now_ms, moved)  # no limit stands against what is accepted already
             self._insert_refused(db, item, now_ms)
             return Accepted.REFUSED
         seq = _insert_request(db, item)
@@ -98,10 +101,17 @@ class Store:
             _note(db, [(seq, now_ms, State.RECEIVED, None)])
             moved[State.RECEIVED] += 1
             return Accepted.NEW
-        return self._accept_again(db, item, now_ms)
+        return self._accept_again(db, item, now_ms, moved)
 
-    def _accept_again(self, db: sqlite3.Connection, item: Request | Refused, now_ms: int) -> Accepted:
-        known = db.execute("SELECT seq, payload_hash FROM requests WHERE dedupe_key = ?", (item.dedupe_key,)).fetchone()
+    def _accept_again(
+        self, db: sqlite3.Connection, item: Request | Refused, now_ms: int, moved: Counter[str]
+    ) -> Accepted:
+        known = db.execute(
+            "SELECT seq, payload_hash, reason FROM requests WHERE dedupe_key = ?", (item.dedupe_key,)
+        ).fetchone()
+        if known["payload_hash"] == item.payload_hash and isinstance(item, Request) and _may_be_asked_again(db, known):
+            db.execute("UPDATE requests SET dedupe_key = NULL WHERE seq = ?", (known["seq"],))
+            return self._accept_one(db, item, now_ms, moved)
         if known["payload_hash"] == item.payload_hash:
             db.execute(  # a new number: it is read after everything already published
                 "UPDATE outbox SET state = 'ready', not_before_ms = NULL, give_up_at_ms = max(give_up_at_ms, ?),"
@@ -257,7 +267,23 @@ class Store:
             return True
 
         self.todo_lists.add(todo)
+        if todo != tiers:
+            self.partial_lists.add(todo)
         return await self._write(release)
+
+    async def restart_rounds(self, todo: str, now_ms: int, backoff: Backoff) -> int:
+        """Rows that have only `todo` left in their round wait, and then try all their tiers again."""
+
+        def restart(db: sqlite3.Connection) -> int:
+            return db.execute(
+                "UPDATE requests SET todo = tiers, rounds = rounds + 1,"
+                " not_before_ms = ? + CAST(min(?, ? * (1 << min(rounds, 20))) AS INTEGER)"
+                " WHERE state = 'pending' AND not_before_ms IS NULL AND todo = ? AND todo <> tiers",
+                (now_ms, 1000 * backoff.max_s, 1000 * backoff.min_s, todo),
+            ).rowcount
+
+        self.partial_lists.discard(todo)
+        return await self._database.write(restart)
 
     async def finish(
         self, request: StoredRequest, answer: Answer, state: State, now_ms: int, *, lease: int | None = None
@@ -328,7 +354,7 @@ class Store:
                 answer.tier,
                 answer.model,
                 None if state is State.ANSWERED else now_ms,
-                answer.error is None and answer.tier is not None,
+                old is State.LEASED,
                 request.seq,
             ),
         )
@@ -538,6 +564,14 @@ def _is_redelivery(db: sqlite3.Connection, item: Request | Refused) -> bool:
     return known is not None and (known["topic"], known["payload_hash"]) == (item.incoming.topic, item.payload_hash)
 
 
+def _may_be_asked_again(db: sqlite3.Connection, known: sqlite3.Row) -> bool:
+    """True where the sender has been told an error that says `retryable`: the same question is a new one then."""
+    if known["reason"] is None or not ErrorCode(known["reason"]).is_retryable:
+        return False
+    answer = db.execute("SELECT state FROM outbox WHERE request = ?", (known["seq"],)).fetchone()
+    return answer is None or answer["state"] != "ready"
+
+
 def _is_known(db: sqlite3.Connection, item: Refused) -> bool:
     """True where the very same question has been accepted."""
     known = db.execute(
@@ -562,12 +596,14 @@ def _stored(db: sqlite3.Connection, seq: Seq) -> StoredRequest:
     return stored_request(db.execute("SELECT * FROM requests WHERE seq = ?", (seq,)).fetchone())
 
 
-def _inventory(db: sqlite3.Connection) -> tuple[Counter[str], set[str]]:
+def _inventory(db: sqlite3.Connection) -> tuple[Counter[str], set[str], set[str]]:
     counts: Counter[str] = Counter(
         {
             str(state): db.execute(f"SELECT count(*) FROM requests WHERE state = '{state}'").fetchone()[0]
             for state in ACTIVE
         }
     )
-    lists = db.execute("SELECT DISTINCT todo FROM requests WHERE state = 'pending'")
-    return counts, {row["todo"] for row in lists}
+    lists = db.execute(
+        "SELECT DISTINCT todo, todo <> tiers AS is_partial FROM requests WHERE state = 'pending'"
+    ).fetchall()
+    return counts, {row["todo"] for row in lists}, {row["todo"] for row in lists if row["is_partial"]}
