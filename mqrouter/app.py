@@ -66,7 +66,7 @@ class Daemon:
         settings = self._settings
         async with AsyncExitStack() as stack:
             database = await stack.enter_async_context(Database(settings.database))
-            self._store = Store(database, Policy(ANSWER_GRACE_MS))
+            self._store = Store(database, Policy(ANSWER_GRACE_MS, int(1000 * settings.limits.dedupe_window_s)))
             recovery = await self._store.recover(self._clock.now_ms())
             self._link = MqttLink(
                 wiring.link_options(settings),

@@ -13,6 +13,7 @@ from hypothesis import HealthCheck, settings
 from mqrouter.edge.store.store import Policy, Store
 
 GRACE_MS = 600_000
+DEDUPE_MS = 3_600_000
 
 settings.register_profile("quick", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("quick")
@@ -35,4 +36,4 @@ async def database(tmp_path: Path) -> AsyncIterator[FlakyDatabase]:
 
 @pytest.fixture
 async def store(database: FlakyDatabase) -> Store:
-    return Store(database, Policy(GRACE_MS))
+    return Store(database, Policy(GRACE_MS, DEDUPE_MS))

@@ -71,6 +71,7 @@ def _follow(pip: subprocess.Popen[str], tell: Callable[[], None]) -> list[str]:
         reader.join(_POLL_S)
         tell()
     pip.wait()
+    tell()
     return said
 
 

@@ -22,6 +22,7 @@ from mqrouter.errors import ErrorCode, StoreError
 
 NOW = START_MS
 GRACE_MS = 600_000
+DEDUPE_MS = 3_600_000
 OK = Answer(text="Yes.", tier="hub", model="m")
 HUB_EDGE = Waiting(("hub", "edge"), ("hub", "edge"))
 
@@ -436,12 +437,12 @@ async def restarted(path: Path, times: int, *, claim: bool) -> list[str]:
     """The daemon dies `times` times, holding whatever it could claim."""
     for _ in range(times):
         async with Database(path) as database:
-            store = Store(database, Policy(GRACE_MS))
+            store = Store(database, Policy(GRACE_MS, DEDUPE_MS))
             await store.recover(NOW)
             if claim:
                 await store.claim("hub", ["hub>edge"], 10, NOW)
     async with Database(path) as database:
-        store = Store(database, Policy(GRACE_MS))
+        store = Store(database, Policy(GRACE_MS, DEDUPE_MS))
         await store.recover(NOW)
         return await states(database)
 
@@ -449,9 +450,9 @@ async def restarted(path: Path, times: int, *, claim: bool) -> list[str]:
 async def test_leases_of_an_earlier_life_are_void(tmp_path: Path) -> None:
     path = tmp_path / "x.db"
     async with Database(path) as database:
-        leased = await pending(Store(database, Policy(GRACE_MS)), request())
+        leased = await pending(Store(database, Policy(GRACE_MS, DEDUPE_MS)), request())
     async with Database(path) as database:
-        store = Store(database, Policy(GRACE_MS))
+        store = Store(database, Policy(GRACE_MS, DEDUPE_MS))
         recovery = await store.recover(NOW)
         assert (recovery.released, recovery.dead) == (1, 0)
         assert (store.counts[State.PENDING], store.todo_lists) == (1, {"hub>edge"})
@@ -463,16 +464,16 @@ async def test_leases_of_an_earlier_life_are_void(tmp_path: Path) -> None:
 async def test_request_that_kills_the_daemon_three_times_is_dead_with_an_answer(tmp_path: Path) -> None:
     path = tmp_path / "x.db"
     async with Database(path) as database:
-        store = Store(database, Policy(GRACE_MS))
+        store = Store(database, Policy(GRACE_MS, DEDUPE_MS))
         await pending(store, request(correlation=b"bad"))
         await accept(store, request(correlation=b"good"))
     assert await restarted(path, MAX_CRASHES - 2, claim=True) == ["pending", "received"]
     async with Database(path) as database:
-        store = Store(database, Policy(GRACE_MS))
+        store = Store(database, Policy(GRACE_MS, DEDUPE_MS))
         await store.recover(NOW)
         await store.claim("hub", ["hub>edge"], 10, NOW)
     async with Database(path) as database:
-        store = Store(database, Policy(GRACE_MS))
+        store = Store(database, Policy(GRACE_MS, DEDUPE_MS))
         recovery = await store.recover(NOW)
         assert (recovery.released, recovery.dead) == (0, 1)
         assert await states(database) == ["dead", "received"]
@@ -485,7 +486,7 @@ async def test_request_that_kills_the_daemon_three_times_is_dead_with_an_answer(
 async def test_restarts_without_a_lease_bury_nothing(tmp_path: Path) -> None:
     path = tmp_path / "x.db"
     async with Database(path) as database:
-        await accept(Store(database, Policy(GRACE_MS)), request())
+        await accept(Store(database, Policy(GRACE_MS, DEDUPE_MS)), request())
     assert await restarted(path, 5, claim=False) == ["received"]
 
 
@@ -603,3 +604,14 @@ async def test_round_with_only_lost_tiers_left_starts_again_after_a_pause(
         lambda db: [tuple(row) for row in db.execute("SELECT todo, rounds, not_before_ms FROM requests ORDER BY seq")]
     )
     assert rows == [("edge>hub", 1, START_MS + 2000), ("edge>hub", 0, None)]
+
+
+async def test_id_is_free_again_when_its_window_is_over(store: Store) -> None:
+    await store.accept([request("old", correlation=b"c")], START_MS)
+    (row,) = await store.next_received(1, ())
+    await store.finish(row, Answer(text="then"), State.ANSWERED, START_MS)
+    (answer,) = await store.outbox_after(0, 10)
+    await store.delivered(answer, START_MS)
+    early, late = request("new", correlation=b"c"), request("new", correlation=b"c")
+    assert await store.accept([early], START_MS + DEDUPE_MS - 1) == [Accepted.REUSED]
+    assert await store.accept([late], START_MS + DEDUPE_MS) == [Accepted.NEW]

@@ -24,6 +24,7 @@ from mqrouter.edge.store.store import Policy, Store
 from mqrouter.errors import ErrorCode
 
 GRACE_MS = 5_000
+DEDUPE_MS = 3_600_000
 TIERS = ("hub", "edge")
 
 
@@ -43,7 +44,7 @@ class StoreLife(RuleBasedStateMachine):
     def start(self) -> None:
         async def start() -> None:
             self.database = await Database(self.folder / "x.db").__aenter__()
-            self.store = Store(self.database, Policy(GRACE_MS))
+            self.store = Store(self.database, Policy(GRACE_MS, DEDUPE_MS))
             await self.store.recover(self.now_ms)
 
         self.runner.run(start())

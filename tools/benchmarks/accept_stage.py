@@ -30,7 +30,7 @@ async def main(config: Path, expected: int) -> None:
     configure_logs(settings.log)
     acknowledged: list[float] = []
     async with Database(settings.database) as database:
-        store = Store(database, Policy(0))
+        store = Store(database, Policy(0, 0))
         link = MqttLink(
             wiring.link_options(settings),
             on_message=lambda incoming: intake.put(incoming),  # noqa: PLW0108  not built yet

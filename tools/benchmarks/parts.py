@@ -95,7 +95,7 @@ def broker(folder: Path) -> Iterator[int]:
     config = folder / "mosquitto.conf"
     config.write_text(
         f"listener {port} 127.0.0.1\nallow_anonymous true\npersistence false\nlog_type error\n"
-        "max_inflight_messages 100\nmax_queued_messages 0\n"
+        "max_inflight_messages 100\nmax_queued_messages 0\nset_tcp_nodelay true\n"
     )
     program = shutil.which("mosquitto", path=os.environ["PATH"] + ":/usr/sbin")
     assert program is not None, "tools/bench has looked for it"

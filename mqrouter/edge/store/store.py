@@ -31,6 +31,8 @@ class Policy:
 
     answer_grace_ms: int
     """An answer is offered at least this long, even where its request has expired."""
+    dedupe_window_ms: int
+    """A finished request is answered from its row this long; after that the same id is another question's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,9 +109,9 @@ class Store:
         self, db: sqlite3.Connection, item: Request | Refused, now_ms: int, moved: Counter[str]
     ) -> Accepted:
         known = db.execute(
-            "SELECT seq, payload_hash, reason FROM requests WHERE dedupe_key = ?", (item.dedupe_key,)
+            "SELECT seq, payload_hash, reason, finished_at_ms FROM requests WHERE dedupe_key = ?", (item.dedupe_key,)
         ).fetchone()
-        if known["payload_hash"] == item.payload_hash and isinstance(item, Request) and _may_be_asked_again(db, known):
+        if isinstance(item, Request) and self._may_be_asked_again(db, known, item, now_ms):
             db.execute("UPDATE requests SET dedupe_key = NULL WHERE seq = ?", (known["seq"],))
             return self._accept_one(db, item, now_ms, moved)
         if known["payload_hash"] == item.payload_hash:
@@ -132,6 +134,15 @@ class Store:
         )
         self._insert_refused(db, refused, now_ms)
         return Accepted.REUSED
+
+    def _may_be_asked_again(self, db: sqlite3.Connection, known: sqlite3.Row, item: Request, now_ms: int) -> bool:
+        """True where the id is free again: its window is over, or its sender got an error that says `retryable`."""
+        if known["finished_at_ms"] is not None and known["finished_at_ms"] + self._policy.dedupe_window_ms <= now_ms:
+            return True
+        if known["reason"] is None or known["payload_hash"] != item.payload_hash:
+            return False
+        answer = db.execute("SELECT state FROM outbox WHERE request = ?", (known["seq"],)).fetchone()
+        return ErrorCode(known["reason"]).is_retryable and (answer is None or answer["state"] != "ready")
 
     def _insert_refused(self, db: sqlite3.Connection, item: Refused, now_ms: int) -> None:
         reply = item.reply
@@ -562,14 +573,6 @@ def _is_redelivery(db: sqlite3.Connection, item: Request | Refused) -> bool:
     """True where the packet was accepted in an earlier connection and only its PUBACK was lost."""
     known = db.execute("SELECT topic, payload_hash FROM packets WHERE mid = ?", (item.incoming.mid,)).fetchone()
     return known is not None and (known["topic"], known["payload_hash"]) == (item.incoming.topic, item.payload_hash)
-
-
-def _may_be_asked_again(db: sqlite3.Connection, known: sqlite3.Row) -> bool:
-    """True where the sender has been told an error that says `retryable`: the same question is a new one then."""
-    if known["reason"] is None or not ErrorCode(known["reason"]).is_retryable:
-        return False
-    answer = db.execute("SELECT state FROM outbox WHERE request = ?", (known["seq"],)).fetchone()
-    return answer is None or answer["state"] != "ready"
 
 
 def _is_known(db: sqlite3.Connection, item: Refused) -> bool:

@@ -1,0 +1,336 @@
+"""The commands against a real daemon: what they print, what they return, and that looking never changes anything."""
+
+import json
+import re
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+import pytest
+from harness import MQROUTER, Behaviour, Gateway, Site, free_port, run_cli
+
+from mqrouter.cli.main import cli
+
+pytest_plugins = ["site_fixtures"]
+
+ASK, ANSWER = "mqrouter/farm/ask", "mqrouter/farm/answer"
+CONFIG = "[mqtt]\nconnect_timeout_s = 2.0\n"
+
+
+# --- ask ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.real_model
+def test_ask_prints_the_answer_and_notes_where_it_came_from(site: Site) -> None:
+    result = site.gateway.cli("ask", "will there be frost tonight?")
+
+    assert (result.returncode, result.stdout) == (0, "echo: will there be frost tonight?\n")
+    assert result.stderr.startswith("[frost > hub, stub-model, ")
+
+
+@pytest.mark.real_model
+def test_ask_as_json_is_the_whole_answer(site: Site) -> None:
+    result = site.gateway.cli("ask", "--json", "--route", "urgent", "--priority", "9", "stop?")
+
+    answer = json.loads(result.stdout)
+    assert (result.returncode, answer["status"], answer["route"], answer["answer"]) == (
+        0,
+        "ok",
+        "urgent",
+        "echo: stop?",
+    )
+
+
+@pytest.mark.real_model
+@pytest.mark.parametrize("option", [(), ("--json",)], ids=["text", "json"])
+def test_ask_fails_where_the_answer_is_an_error(site: Site, option: tuple[str, ...]) -> None:
+    result = site.gateway.cli("ask", "--private", "frost?", *option)
+
+    assert result.returncode == 1
+    if option:
+        assert json.loads(result.stdout)["error"]["code"] == "private_unanswerable"
+    else:
+        assert result.stderr == "error private_unanswerable: no trusted tier can answer this\n"
+        assert result.stdout == ""
+
+
+@pytest.mark.real_model
+def test_ask_gives_up_in_time_and_says_where_to_look(site: Site) -> None:
+    site.tier.hold()
+
+    result = site.gateway.cli("ask", "--timeout", "0.5", "frost, one day?")
+
+    assert (result.returncode, result.stdout) == (75, "")
+    name = result.stderr.split("`")[1].removeprefix("mqrouter ")
+    site.gateway.wait_for_request(device="cli", state="expired")
+    shown = site.gateway.cli(*name.split())
+    assert shown.returncode == 0
+    assert "ended with expired: no answer within the time to live" in shown.stdout
+
+
+@pytest.mark.real_model
+def test_ask_takes_hard_text_as_it_is(site: Site) -> None:
+    for text in ('frost "tonight"?', "frost\nin two lines?", "gel cette nuit, été compris ? ❄", "--frost?"):
+        result = site.gateway.cli("ask", "--json", "--", text)
+
+        assert json.loads(result.stdout)["answer"] == f"echo: {text}", result.stderr
+
+
+@pytest.mark.parametrize("device", ["", "a/b", "a+", "#"])
+def test_ask_refuses_a_device_that_is_no_level(tmp_path: Path, device: str) -> None:
+    result = run_cli("ask", "--device", device, "frost?")
+
+    assert (result.returncode, "one topic level" in result.stderr) == (2, True)
+
+
+@pytest.fixture
+def idle(tmp_path: Path) -> Gateway:
+    """A configuration whose daemon, broker and tier are down."""
+    return Gateway(tmp_path / "gateway", free_port(), f"http://127.0.0.1:{free_port()}/v1")
+
+
+def test_ask_without_a_broker_says_so(idle: Gateway) -> None:
+    result = idle.cli("ask", "frost?")
+
+    assert (result.returncode, result.stdout) == (69, "")
+    assert "mqrouter: no broker at 127.0.0.1:" in result.stderr and "refused" in result.stderr
+
+
+def test_ask_at_something_that_is_no_broker_says_so(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        idle = Gateway(tmp_path / "gateway", silent.getsockname()[1], "http://127.0.0.1:1/v1", text=CONFIG)
+
+        result = idle.cli("ask", "frost?", timeout_s=10)
+
+    assert (result.returncode, "it did not answer" in result.stderr) == (69, True)
+
+
+def test_ask_without_the_password_names_the_key(tmp_path: Path) -> None:
+    text = '[mqtt]\nusername = "u"\npassword = { env = "NO_SUCH_VARIABLE" }\n'
+    idle = Gateway(tmp_path / "gateway", free_port(), "http://127.0.0.1:1/v1", text=text)
+
+    result = idle.cli("ask", "frost?")
+
+    assert result.returncode == 78
+    assert result.stderr.endswith("mqtt.password: the environment variable NO_SUCH_VARIABLE is not set\n")
+
+
+# --- status ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.real_model
+def test_status_shows_broker_tiers_and_queue(site: Site) -> None:
+    text = site.gateway.cli("status")
+    as_json = json.loads(site.gateway.cli("status", "--json").stdout)
+
+    assert text.returncode == 0
+    assert f"127.0.0.1:{site.broker.port}: connected, MQTT 5" in text.stdout
+    assert as_json["running"] and as_json["ready"] and as_json["broker"]["connected"]
+    assert as_json["tiers"]["hub"]["breaker"] == "closed"
+    assert as_json["requests"].keys() == {"received", "pending", "leased"}
+
+
+def test_status_of_a_daemon_that_never_ran_says_so(idle: Gateway) -> None:
+    text, as_json = idle.cli("status"), idle.cli("status", "--json")
+
+    assert (text.returncode, as_json.returncode) == (69, 69)
+    assert "the daemon is not running" in text.stdout
+    assert json.loads(as_json.stdout) == {"running": False, "requests": {}, "oldest_waiting_s": None}
+
+
+# --- queue -------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def stopped(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    """A site whose daemon has answered one question, holds another, and is down."""
+    from harness import running_site
+
+    with running_site(tmp_path_factory.mktemp("stopped")) as site, site.requester() as device:
+        device.subscribe("me/in")
+        device.publish(f"{ASK}/done", "frost, done?", reply_to="me/in", correlation=b"d")
+        device.answer_on("me/in")
+        site.gateway.wait_for_request(device="done", state="delivered")
+        site.tier.script = lambda _call: Behaviour(status=503)
+        site.tier.stop()
+        device.publish(f"{ASK}/held", '{"id": "mine", "question": "frost, held?"}', reply_to="me/in", correlation=b"h")
+        site.gateway.wait_for_request(device="held", state="pending")
+        site.gateway.stop()
+        yield site
+
+
+@pytest.mark.real_model
+def test_queue_list_reads_the_database_of_a_daemon_that_is_down(stopped: Site) -> None:
+    cli = stopped.gateway.cli
+
+    waiting = json.loads(cli("queue", "list", "--json").stdout)
+    everything = json.loads(cli("queue", "list", "--all", "--json").stdout)
+
+    assert [(row["device"], row["state"], row["client_id"], row["waiting_for"]) for row in waiting] == [
+        ("held", "pending", "mine", "hub")
+    ]
+    assert [row["device"] for row in everything] == ["held", "done"]
+    assert cli("queue", "list", "--state", "delivered").returncode == 0
+    assert cli("queue", "list", "--device", "nobody").returncode == 3
+    assert json.loads(cli("queue", "list", "--device", "nobody", "--json").stdout) == []
+    assert cli("queue", "list", "--state", "nonsense").returncode == 2
+    assert cli("status").returncode == 69
+
+
+@pytest.mark.real_model
+def test_queue_show_explains_a_request(stopped: Site) -> None:
+    cli = stopped.gateway.cli
+
+    shown = cli("queue", "show", "mine")
+    as_json = json.loads(cli("queue", "show", "mine", "--json").stdout)
+    done = json.loads(cli("queue", "list", "--state", "delivered", "--json").stdout)[0]
+    answered = cli("queue", "show", done["id"])
+
+    assert shown.returncode == 0
+    for part in ("frost, held?", "route:", "tiers:    hub", "near:", "history:", "cannot connect"):
+        assert part in shown.stdout
+    assert as_json["decision"]["route"] == "frost"
+    assert [entry["event"] for entry in as_json["history"]][:3] == ["received", "pending", "leased"]
+    assert "echo: frost, done?" in answered.stdout
+    assert cli("queue", "show", "nobody").returncode == 3
+
+
+@pytest.mark.real_model
+def test_queue_cancel_needs_the_daemon(stopped: Site) -> None:
+    assert stopped.gateway.cli("queue", "cancel", "mine").returncode == 69
+
+
+@pytest.mark.real_model
+def test_queue_cancel_takes_every_name_that_show_takes(site: Site) -> None:
+    site.tier.hold()
+    with site.requester() as device:
+        device.subscribe("me/in")
+        device.publish(f"{ASK}/own", '{"id": "my own", "question": "frost, mine?"}', reply_to="me/in", correlation=b"o")
+        site.gateway.wait_for_request(device="own", state="leased")
+
+        result = site.gateway.cli("queue", "cancel", "my own")
+
+        assert (result.returncode, result.stdout) == (0, "cancelled (it was leased)\n"), result.stderr
+        assert device.answer_to(b"o").error_code == "cancelled"
+
+
+@pytest.mark.real_model
+@pytest.mark.parametrize("name", ["nobody", "a/b", "../x", "ü ?#", "%2e"])
+def test_queue_cancel_of_nothing_says_so(site: Site, name: str) -> None:
+    result = site.gateway.cli("queue", "cancel", name)
+
+    assert (result.returncode, result.stderr.startswith("no request ")) == (3, True), result.stderr
+
+
+def test_queue_without_a_database_says_how_to_get_one(idle: Gateway) -> None:
+    result = idle.cli("queue", "list")
+
+    assert result.returncode == 69
+    assert "start the daemon with `mqrouter run`" in result.stderr
+
+
+# --- route -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.real_model
+def test_route_explain_uses_no_network_and_stores_nothing(tmp_path: Path) -> None:
+    gateway = Gateway(tmp_path / "gateway", 1883, "http://tier.invalid/v1", text='[mqtt]\nhost = "broker.invalid"\n')
+    command = ["strace", "-f", "-e", "trace=%network", "-o", str(tmp_path / "trace"), MQROUTER]
+    before = sorted(gateway.folder.rglob("*"))
+
+    result = subprocess.run(
+        [*command, "route", "explain", "will there be frost?", "--json", "-c", str(gateway.config)],
+        capture_output=True,
+        text=True,
+        timeout=30,
+    )
+
+    assert result.returncode == 0, result.stderr
+    found = json.loads(result.stdout)
+    assert (found["route"], found["tiers"], found["refusal"]) == ("frost", ["hub"], None)
+    assert "AF_INET" not in (tmp_path / "trace").read_text(encoding="utf-8")
+    assert sorted(gateway.folder.rglob("*")) == before
+
+
+@pytest.mark.real_model
+def test_route_explain_agrees_with_the_daemon(site: Site) -> None:
+    with site.requester() as device:
+        device.subscribe("me/in")
+        for number, text in enumerate(("will it freeze?", "zxcvb", "stop the pump now", "what is a cow?")):
+            device.publish(f"{ASK}/same", text, reply_to="me/in", correlation=bytes([number]))
+            answered = device.answer_to(bytes([number]))
+
+            explained = json.loads(site.gateway.cli("route", "explain", text, "--json").stdout)
+
+            assert explained["route"] == answered.properties.get("mq-route")
+
+
+@pytest.mark.real_model
+def test_route_explain_for_people(site: Site) -> None:
+    result = site.gateway.cli("route", "explain", "--private", "will there be frost?")
+
+    assert result.returncode == 0
+    for part in ("route:    frost", "struck:   hub: private", "error private_unanswerable", "took:"):
+        assert part in result.stdout
+    assert site.gateway.cli("route", "explain", "  ").returncode == 2
+
+
+# --- all of them -------------------------------------------------------------------------------------
+
+
+def _commands(group: click.Group, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    """The path of every command that is not a group of others."""
+    context = click.Context(group)
+    for name in group.list_commands(context):
+        command = group.get_command(context, name)
+        if isinstance(command, click.Group):
+            yield from _commands(command, (*path, name))
+        else:
+            yield (*path, name)
+
+
+@pytest.mark.parametrize("command", list(_commands(cli)), ids=" ".join)
+def test_help_has_an_example(command: tuple[str, ...]) -> None:
+    result = run_cli(*command, "--help")
+
+    assert result.returncode == 0, result.stderr
+    assert re.search(rf"Examples?:\n    mqrouter {' '.join(command)}", result.stdout)
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_shell_completion_gives_a_script(shell: str) -> None:
+    result = run_cli(env={"_MQROUTER_COMPLETE": f"{shell}_source"})
+
+    assert result.returncode == 0
+    assert "_MQROUTER_COMPLETE" in result.stdout
+
+
+def test_help_is_quick() -> None:
+    started_s = time.monotonic()
+
+    assert run_cli("--help").returncode == 0
+
+    assert time.monotonic() - started_s < 1
+
+
+@pytest.mark.parametrize(
+    "arguments", [("check",), ("run",), ("ask", "x"), ("status",), ("queue", "list"), ("route", "explain", "x")]
+)
+def test_broken_configuration_is_said_by_every_command(idle: Gateway, arguments: tuple[str, ...]) -> None:
+    idle.config.write_text(idle.config.read_text(encoding="utf-8").replace("[retry]", "[retri]"), encoding="utf-8")
+
+    result = idle.cli(*arguments)
+
+    assert result.returncode == 78
+    assert "mqrouter.toml:" in result.stderr and "retri" in result.stderr and "retry" in result.stderr
+    assert result.stdout == ""
+
+
+def test_missing_configuration_is_said(tmp_path: Path) -> None:
+    result = run_cli("status", "-c", str(tmp_path / "nowhere.toml"))
+
+    assert result.returncode == 78
+    assert "nowhere.toml" in result.stderr
