@@ -7,7 +7,7 @@ import sys
 import time
 from pathlib import Path
 
-from benchmarks.load import ask_all, publish_all, wait_for_retained
+from benchmarks.load import echo_all, publish_all, wait_for_retained
 from benchmarks.parts import broker, gateway, gateway_config, process, status_of, workplace
 from benchmarks.report import Figure
 
@@ -34,7 +34,7 @@ def measure(*, share: float) -> list[Figure]:
 def _echo(port: int, count: int) -> float:
     with process([sys.executable, "-m", "benchmarks.echo", str(port)]):
         wait_for_retained(port, "bench/echo-ready")
-        return ask_all(port, "bench/echo", "bench/reply", [PAYLOAD] * count, window=WINDOW).per_s
+        return echo_all(port, "bench/echo", "bench/reply", PAYLOAD, count, window=WINDOW)
 
 
 def _stage(folder: Path, port: int, count: int) -> float:

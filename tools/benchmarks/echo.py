@@ -15,9 +15,7 @@ def main() -> None:
     client.max_inflight_messages_set(0)
 
     def echo(_client: paho.Client, _data: object, message: paho.MQTTMessage) -> None:
-        properties = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]
-        properties.CorrelationData = getattr(message.properties, "CorrelationData", b"")
-        client.publish(getattr(message.properties, "ResponseTopic", ""), message.payload, qos=1, properties=properties)
+        client.publish("bench/reply", message.payload, qos=1)
 
     client.on_message = echo
     connect = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]

@@ -59,6 +59,31 @@ def ask_all(port: int, topic: str, reply_topic: str, payloads: Iterable[bytes], 
         return Result(time.perf_counter() - begun, latencies)
 
 
+def echo_all(port: int, topic: str, reply_topic: str, payload: bytes, count: int, *, window: int) -> float:
+    """Sends a payload round and round, `window` at a time; returns the round trips a second. No properties at all."""
+    free, done = threading.Semaphore(window), threading.Event()
+    arrived = 0
+    client = paho.Client(CallbackAPIVersion.VERSION2, protocol=paho.MQTTv5)
+    client.max_inflight_messages_set(0)
+
+    def returned(*_: object) -> None:
+        nonlocal arrived
+        arrived += 1
+        free.release()
+        if arrived == count:
+            done.set()
+
+    client.on_message = returned
+    with _Subscribed(client, port, reply_topic):
+        begun = time.perf_counter()
+        for _ in range(count):
+            free.acquire()
+            client.publish(topic, payload, qos=1)
+        if not done.wait(GIVE_UP_S):
+            raise SystemExit(f"bench: {count - arrived} of {count} echoes are missing")
+        return count / (time.perf_counter() - begun)
+
+
 def wait_for_retained(port: int, topic: str) -> None:
     """Returns once somebody has left a retained message on `topic`."""
     seen = threading.Event()

@@ -31,7 +31,7 @@ PRAGMAS = (
     "PRAGMA synchronous = FULL",
     "PRAGMA foreign_keys = ON",
     "PRAGMA temp_store = MEMORY",
-    "PRAGMA cache_size = -8000",  # 8 MB
+    "PRAGMA cache_size = -2000",  # 2 MB: the operating system caches the file anyway
     "PRAGMA busy_timeout = 5000",
 )
 
