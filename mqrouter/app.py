@@ -19,7 +19,8 @@ from mqrouter.core.request import Answer, Incoming, RequestId
 from mqrouter.core.states import State
 from mqrouter.edge.chat import ChatWorker
 from mqrouter.edge.control import ControlSocket
-from mqrouter.edge.mqtt import NO_MATCHING_SUBSCRIBERS, MqttLink
+from mqrouter.edge.mqtt.link import MqttLink
+from mqrouter.edge.mqtt.packets import NO_MATCHING_SUBSCRIBERS
 from mqrouter.edge.store.database import Database
 from mqrouter.edge.store.store import Policy, Store
 from mqrouter.edge.system import LoopMonitor, ServiceManager, SystemClock

@@ -9,13 +9,13 @@ from pydantic import SecretStr
 
 from mqrouter.core.backoff import Backoff
 from mqrouter.core.breaker import Breaker
-from mqrouter.core.codec import Limits
+from mqrouter.core.decode import Limits
 from mqrouter.core.policy import TierFacts
 from mqrouter.core.topics import TopicMap, build_topic_map
 from mqrouter.edge.chat import ChatOptions, ChatWorker
 from mqrouter.edge.embedder import EmbeddingModel, LlamaEmbedder
 from mqrouter.edge.example_vectors import ExampleVectors, Matrix
-from mqrouter.edge.mqtt import LinkOptions, TlsFiles
+from mqrouter.edge.mqtt.options import LinkOptions, TlsFiles
 from mqrouter.edge.upstream import OpenAiClient, UpstreamOptions
 from mqrouter.errors import ConfigError, Problem
 from mqrouter.flow.attempt import AttemptLimits

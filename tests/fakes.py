@@ -13,10 +13,10 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from mqrouter.core.codec import Limits, decode
+from mqrouter.core.decode import Limits, decode
 from mqrouter.core.events import Delta, Done, TierCall, TierEvent
 from mqrouter.core.policy import TierFacts
-from mqrouter.core.request import Incoming, OutMessage, Refused, Request, RequestId
+from mqrouter.core.request import Form, Incoming, OutMessage, Refused, ReplyAddress, Request, RequestId
 from mqrouter.core.topics import TopicMap, build_topic_map
 from mqrouter.edge.store.database import Database, Operation
 from mqrouter.errors import StoreError
@@ -210,6 +210,10 @@ def refused(payload: bytes | str = b"", *, now_ms: int = START_MS, **more: Any) 
     item = decoded(incoming(payload, **more), now_ms=now_ms)
     assert isinstance(item, Refused), item
     return item
+
+
+def reply_address(**more: Any) -> ReplyAddress:
+    return ReplyAddress(**({"topic": "t", "correlation": None, "client_id": None, "form": Form.TEXT} | more))
 
 
 async def until(condition: Callable[[], object], within_s: float = 10.0) -> None:

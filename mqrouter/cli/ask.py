@@ -112,7 +112,7 @@ def _client(
     if options.username is not None:
         client.username_pw_set(options.username, options.password)
     if options.tls is not None:
-        from mqrouter.edge.mqtt import tls_context
+        from mqrouter.edge.mqtt.options import tls_context
 
         client.tls_set_context(tls_context(options.tls))
 

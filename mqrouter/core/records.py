@@ -22,7 +22,7 @@ class Accepted(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class StoredRequest:
-    """A request as the stages need it; `payload` is read again with `codec.decode_question`."""
+    """A request as the stages need it; `payload` is read again with `decode.decode_question`."""
 
     seq: Seq
     id: str

@@ -12,7 +12,7 @@ import structlog
 
 from mqrouter.core.answer_check import mended, why_unfit
 from mqrouter.core.backoff import Backoff
-from mqrouter.core.codec import Limits, decode_question
+from mqrouter.core.decode import Limits, decode_question
 from mqrouter.core.events import Delta, Done, TierCall
 from mqrouter.core.prompting import compose
 from mqrouter.core.records import StoredRequest

@@ -6,7 +6,7 @@ import asyncio
 
 import structlog
 
-from mqrouter.core.codec import Limits, decode_question
+from mqrouter.core.decode import Limits, decode_question
 from mqrouter.core.records import Seq, StoredRequest
 from mqrouter.core.request import Answer
 from mqrouter.core.states import State

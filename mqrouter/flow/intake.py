@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 
 import structlog
 
-from mqrouter.core.codec import Limits, decode
+from mqrouter.core.decode import Limits, decode
 from mqrouter.core.rate import DeviceRates
 from mqrouter.core.records import Accepted
 from mqrouter.core.request import Incoming, Refused, Request, RequestId

@@ -13,7 +13,9 @@ import trustme
 
 from mqrouter.core.backoff import Backoff
 from mqrouter.core.request import Incoming, OutMessage
-from mqrouter.edge.mqtt import NO_MATCHING_SUBSCRIBERS, PACKET_TOO_LARGE, LinkOptions, MqttLink, TlsFiles
+from mqrouter.edge.mqtt.link import MqttLink
+from mqrouter.edge.mqtt.options import LinkOptions, TlsFiles
+from mqrouter.edge.mqtt.packets import NO_MATCHING_SUBSCRIBERS, PACKET_TOO_LARGE
 
 WAIT_S = 10
 CONNECT, CONNACK, PUBLISH, PUBACK, SUBSCRIBE, SUBACK, PINGREQ, DISCONNECT = 1, 2, 3, 4, 8, 9, 12, 14

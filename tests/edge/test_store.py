@@ -17,7 +17,8 @@ from mqrouter.core.request import Answer, Refused, Request
 from mqrouter.core.retry import Waiting
 from mqrouter.core.states import State
 from mqrouter.edge.store.database import Database
-from mqrouter.edge.store.store import MAX_CRASHES, Policy, Store
+from mqrouter.edge.store.leases import MAX_CRASHES
+from mqrouter.edge.store.store import Policy, Store
 from mqrouter.errors import ErrorCode, StoreError
 
 NOW = START_MS
@@ -615,3 +616,9 @@ async def test_id_is_free_again_when_its_window_is_over(store: Store) -> None:
     early, late = request("new", correlation=b"c"), request("new", correlation=b"c")
     assert await store.accept([early], START_MS + DEDUPE_MS - 1) == [Accepted.REUSED]
     assert await store.accept([late], START_MS + DEDUPE_MS) == [Accepted.NEW]
+
+
+async def test_request_refused_without_an_address_is_nothing_to_cancel(store: Store) -> None:
+    item = refused(reply=None)
+    await store.accept([item], START_MS)
+    assert await store.cancel(item.id, Answer(error=ErrorCode.CANCELLED), START_MS) is State.DEAD

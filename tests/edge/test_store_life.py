@@ -14,7 +14,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from mqrouter.core.codec import decode_question
+from mqrouter.core.decode import decode_question
 from mqrouter.core.records import OutboxRow, StoredRequest
 from mqrouter.core.request import Answer
 from mqrouter.core.retry import Waiting

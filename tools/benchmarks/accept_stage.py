@@ -17,7 +17,7 @@ from mqrouter.app import configure_logs
 from mqrouter.config import load
 from mqrouter.core.rate import DeviceRates
 from mqrouter.core.request import Incoming, RequestId
-from mqrouter.edge.mqtt import MqttLink
+from mqrouter.edge.mqtt.link import MqttLink
 from mqrouter.edge.store.database import Database
 from mqrouter.edge.store.store import Policy, Store
 from mqrouter.edge.system import SystemClock

@@ -7,7 +7,6 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.padding import Padding
@@ -15,8 +14,7 @@ from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 from rich.text import Text
 
-if TYPE_CHECKING:
-    from demo_parts.scenario import Outcome
+from demo_parts.outcome import Outcome
 
 WIDTH_OFF_TERMINAL = 120
 TEXT_COLUMN = 10  # right of the seconds of a step

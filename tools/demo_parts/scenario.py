@@ -5,13 +5,13 @@ from __future__ import annotations
 import socket
 import sys
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from demo_parts.configuration import write_configuration
 from demo_parts.device import Device
 from demo_parts.gateway import Gateway
+from demo_parts.outcome import Outcome
 from demo_parts.processes import Child, Children, DemoError, environment
 from demo_parts.report import Report
 from mqrouter.config import load
@@ -24,22 +24,6 @@ ANSWER_TIMEOUT_S = 120.0
 ON_DEVICE = "Good morning, how are you today?"
 TO_HUB = "When do I plant potatoes?"
 DURING_OUTAGE = "Why are the leaves of my tomatoes turning yellow?"
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """What --json prints; `state_history` is in the order of events."""
-
-    question: str
-    route: str | None
-    tier: str | None
-    model: str | None
-    state_history: list[str]
-    answer: str
-    latency_ms: int
-
-    def to_json(self) -> dict[str, Any]:
-        return asdict(self)
 
 
 class Scenario:

@@ -1,24 +1,19 @@
-"""What a request means, what is refused and how, and what an answer looks like."""
+"""What a request means, and what is refused and how."""
 
 from __future__ import annotations
 
 import json
-from typing import Any
 
 import pytest
-from fakes import PREFIX, START_MS, decoded, incoming, refused, request
+from fakes import PREFIX, START_MS, decoded, incoming, refused, reply_address, request
 
-from mqrouter.core.codec import Limits, cut_text, dedupe_key, encode_answer
+from mqrouter.core.decode import Limits, dedupe_key
+from mqrouter.core.encode import encode_answer
 from mqrouter.core.request import Answer, Form, Refused, ReplyAddress
 from mqrouter.core.topics import build_topic_map
 from mqrouter.errors import ErrorCode
 
 ANSWER_TOPIC = f"{PREFIX}/answer/d1"
-
-
-def body(message_payload: bytes) -> dict[str, Any]:
-    value: dict[str, Any] = json.loads(message_payload)
-    return value
 
 
 def error_of(item: Refused) -> bytes:
@@ -27,7 +22,7 @@ def error_of(item: Refused) -> bytes:
     return encode_answer(answer, item.reply, item.id, None).payload
 
 
-# --- in: form ---------------------------------------------------------------------------------------
+# --- form -------------------------------------------------------------------------------------------
 
 
 def test_text_is_a_question() -> None:
@@ -101,7 +96,7 @@ def test_nul_inside_text_is_kept() -> None:
     assert request(b"a\0b").question.text == "a\0b"
 
 
-# --- in: refusals -----------------------------------------------------------------------------------
+# --- refusals ---------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("content_type", ["image/png", "application/octet-stream", "text/html", "json"])
@@ -244,22 +239,22 @@ def test_message_that_expired_on_its_way_is_refused() -> None:
 
 def test_error_echoes_the_id_of_a_json_request() -> None:
     item = refused('{"id": "q7", "question": ""}')
-    assert body(error_of(item))["id"] == "q7"
-    assert body(error_of(item))["error"]["code"] == "bad_request"
+    assert json.loads(error_of(item))["id"] == "q7"
+    assert json.loads(error_of(item))["error"]["code"] == "bad_request"
 
 
 def test_error_echoes_the_id_even_where_the_response_topic_is_bad() -> None:
     item = refused('{"id": 7, "question": "x"}', response_topic="a/+")
-    assert (item.code, body(error_of(item))["id"]) == (ErrorCode.BAD_REPLY_TOPIC, "7")
+    assert (item.code, json.loads(error_of(item))["id"]) == (ErrorCode.BAD_REPLY_TOPIC, "7")
 
 
 def test_error_of_unreadable_json_names_the_request_instead() -> None:
     item = refused('{"id": "q7", ')
-    assert body(error_of(item))["id"] == item.id
+    assert json.loads(error_of(item))["id"] == item.id
 
 
 def test_json_behind_much_white_space_gets_a_json_error() -> None:
-    assert body(error_of(refused(" " * 200 + '{"id": "q7"}')))["id"] == "q7"
+    assert json.loads(error_of(refused(" " * 200 + '{"id": "q7"}')))["id"] == "q7"
 
 
 def test_text_error_is_one_line_of_text() -> None:
@@ -267,7 +262,7 @@ def test_text_error_is_one_line_of_text() -> None:
     assert error_of(item) == b"error not_utf8: byte 0 is not UTF-8"
 
 
-# --- in: ids, time to live, duplicates --------------------------------------------------------------
+# --- ids, time to live, duplicates ------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -309,36 +304,34 @@ def test_message_expiry_goes_before_ttl_and_both_are_cut_to_the_limit(
     assert item.client_gave_expiry is (expiry_s is not None)
 
 
-def address(**more: Any) -> ReplyAddress:
-    return ReplyAddress(**({"topic": "t", "correlation": None, "client_id": None, "form": Form.TEXT} | more))
-
-
 def test_nameless_request_has_no_dedupe_key() -> None:
-    assert dedupe_key(address(), "d") is None
+    assert dedupe_key(reply_address(), "d") is None
 
 
 def test_same_name_gives_the_same_dedupe_key() -> None:
-    assert dedupe_key(address(client_id="a"), "d") == dedupe_key(address(client_id="a", form=Form.JSON), "d")
-    assert dedupe_key(address(correlation=b""), "d") is not None
+    assert dedupe_key(reply_address(client_id="a"), "d") == dedupe_key(
+        reply_address(client_id="a", form=Form.JSON), "d"
+    )
+    assert dedupe_key(reply_address(correlation=b""), "d") is not None
 
 
 def test_dedupe_keys_differ_by_topic_device_and_kind_of_name() -> None:
     keys = [
-        dedupe_key(address(client_id="a"), "d"),
-        dedupe_key(address(correlation=b"a"), "d"),
-        dedupe_key(address(correlation=b"ia"), "d"),
-        dedupe_key(address(client_id="a"), "e"),
-        dedupe_key(address(client_id="a", topic="u"), "d"),
-        dedupe_key(address(client_id="ad"), ""),
-        dedupe_key(address(correlation=b"", topic="tca"), ""),
-        dedupe_key(address(correlation=b"a"), ""),
+        dedupe_key(reply_address(client_id="a"), "d"),
+        dedupe_key(reply_address(correlation=b"a"), "d"),
+        dedupe_key(reply_address(correlation=b"ia"), "d"),
+        dedupe_key(reply_address(client_id="a"), "e"),
+        dedupe_key(reply_address(client_id="a", topic="u"), "d"),
+        dedupe_key(reply_address(client_id="ad"), ""),
+        dedupe_key(reply_address(correlation=b"", topic="tca"), ""),
+        dedupe_key(reply_address(correlation=b"a"), ""),
     ]
     assert len(set(keys)) == len(keys)
 
 
 def test_correlation_goes_before_id() -> None:
-    both = dedupe_key(address(client_id="a", correlation=b"c"), "d")
-    assert both == dedupe_key(address(client_id="b", correlation=b"c"), "d")
+    both = dedupe_key(reply_address(client_id="a", correlation=b"c"), "d")
+    assert both == dedupe_key(reply_address(client_id="b", correlation=b"c"), "d")
 
 
 def test_listener_with_a_fixed_last_level_gives_no_id() -> None:
@@ -347,87 +340,3 @@ def test_listener_with_a_fixed_last_level_gives_no_id() -> None:
     assert not isinstance(first, Refused)
     assert (first.device, first.reply.topic) == ("probe", f"{PREFIX}/answer/probe")
     assert (first.reply.client_id, first.dedupe_key) == (None, None)
-
-
-# --- out --------------------------------------------------------------------------------------------
-
-
-def test_text_answer_is_the_text_alone() -> None:
-    message = encode_answer(Answer(text="Yes. Öl."), address(correlation=b"\x00\xff"), "r1", 99)
-    assert (message.payload, message.content_type) == ("Yes. Öl.".encode(), "text/plain")
-    assert (message.correlation, message.expires_at_ms) == (b"\x00\xff", 99)
-
-
-def test_json_answer_holds_every_documented_field() -> None:
-    answer = Answer(
-        text="Yes",
-        route="r",
-        tier="hub",
-        model="m",
-        confidence=0.5,
-        latency_ms=12,
-        usage={"prompt_tokens": 1, "completion_tokens": 2},
-    )
-    message = encode_answer(answer, address(form=Form.JSON, client_id="q"), "r1", None)
-    assert message.content_type == "application/json"
-    assert body(message.payload) == {
-        "id": "q",
-        "status": "ok",
-        "answer": "Yes",
-        "route": "r",
-        "tier": "hub",
-        "model": "m",
-        "confidence": 0.5,
-        "cached": False,
-        "provisional": False,
-        "truncated": False,
-        "latency_ms": 12,
-        "usage": {"prompt_tokens": 1, "completion_tokens": 2},
-    }
-
-
-def test_json_answer_without_a_client_id_carries_our_own() -> None:
-    assert body(encode_answer(Answer(text="x"), address(form=Form.JSON), "r1", None).payload)["id"] == "r1"
-
-
-@pytest.mark.parametrize("code", list(ErrorCode))
-def test_json_error_says_whether_to_retry(code: ErrorCode) -> None:
-    message = encode_answer(Answer(error=code, error_message="why"), address(form=Form.JSON), "r1", None)
-    value = body(message.payload)
-    assert value["status"] == "error"
-    assert value["error"] == {"code": str(code), "message": "why", "retryable": code.is_retryable}
-    assert "answer" not in value
-
-
-def test_user_properties_name_what_is_known() -> None:
-    message = encode_answer(Answer(text="x", tier="hub", latency_ms=3), address(), "r1", None)
-    expected = (("mq-id", "r1"), ("mq-status", "ok"), ("mq-tier", "hub"), ("mq-latency-ms", "3"))
-    assert message.user_properties == expected
-    error = encode_answer(Answer(error=ErrorCode.NO_ROUTE), address(), "r1", None)
-    assert ("mq-status", "no_route") in error.user_properties
-
-
-def test_answer_is_cut_to_max_bytes_and_says_so() -> None:
-    text = "First sentence here. Second one goes on and on."
-    message = encode_answer(Answer(text=text), address(form=Form.JSON, max_bytes=30), "r1", None)
-    assert body(message.payload)["answer"] == "First sentence here."
-    assert body(message.payload)["truncated"] is True
-
-
-@pytest.mark.parametrize(
-    ("text", "max_bytes", "expected"),
-    [
-        ("short", None, ("short", False)),
-        ("exactly16bytes..", 16, ("exactly16bytes..", False)),
-        ("äääääääääää", 16, ("ääääääää", True)),
-        ("äääääääääää", 17, ("ääääääää", True)),
-        ("No. This is one long sentence", 24, ("No. This is one long sen", True)),
-        ("One two three! Four five", 20, ("One two three!", True)),
-        ("One two three?\nFour five", 20, ("One two three?\n", True)),
-        ("\N{GRINNING FACE}" * 5, 18, ("\N{GRINNING FACE}" * 4, True)),
-    ],
-)
-def test_text_is_cut_between_characters_and_at_a_near_sentence_end(
-    text: str, max_bytes: int | None, expected: tuple[str, bool]
-) -> None:
-    assert cut_text(text, max_bytes) == expected

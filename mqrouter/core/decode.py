@@ -1,4 +1,4 @@
-"""Requests in and answers out: text or JSON, one function each way, no I/O.
+"""Requests in: text or JSON, and where the answer goes; no I/O.
 
 The payload on disk stays as the device sent it; `decode_question` is the only reading of it.
 """
@@ -6,19 +6,15 @@ The payload on disk stays as the device sent it; `decode_question` is the only r
 from __future__ import annotations
 
 import hashlib
-import json
-import math
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
+from mqrouter.core.json_fields import boolean, encodable, identifier, integer, non_empty, number, parse_object, string
 from mqrouter.core.request import (
-    Answer,
     Form,
     Incoming,
     JsonObject,
     Message,
-    OutMessage,
     Question,
     Refused,
     ReplyAddress,
@@ -41,9 +37,6 @@ class Limits:
     max_json_depth: int
     default_ttl_s: float
     max_ttl_s: float
-
-
-# --- in ---------------------------------------------------------------------------------------------
 
 
 def decode(
@@ -101,8 +94,8 @@ def decode_question(payload: bytes, content_type: str | None, topic_id: str | No
     except UnicodeDecodeError as error:
         raise RequestError(ErrorCode.NOT_UTF8, f"byte {error.start} is not UTF-8") from error
     if form is Form.TEXT:
-        return Question(_non_empty(text, "the question"), (Message("user", text),), form, client_id=topic_id)
-    return _from_json(_parse_object(text, limits.max_json_depth), topic_id)
+        return Question(non_empty(text, "the question"), (Message("user", text),), form, client_id=topic_id)
+    return _from_json(parse_object(text, limits.max_json_depth), topic_id)
 
 
 def form_of(payload: bytes, content_type: str | None) -> Form:
@@ -164,65 +157,26 @@ def _apparent_id(incoming: Incoming, limits: Limits) -> str | None:
     if _apparent_form(incoming) is not Form.JSON or len(incoming.payload) > limits.max_payload_bytes:
         return None
     try:
-        return _id(_parse_object(incoming.payload.decode("utf-8"), limits.max_json_depth))
+        return identifier(parse_object(incoming.payload.decode("utf-8"), limits.max_json_depth), "id", MAX_ID_CHARS)
     except (RequestError, UnicodeDecodeError):
         return None
 
 
-def _parse_object(text: str, max_depth: int) -> JsonObject:
-    # Most texts have too few brackets to be too deep: looking at each of their characters takes milliseconds.
-    if text.count("{") + text.count("[") > max_depth and _depth(text) > max_depth:
-        raise RequestError(ErrorCode.BAD_REQUEST, f"JSON nested deeper than {max_depth} levels")
-    try:
-        value = json.loads(text, parse_constant=_refuse_constant)
-    except (ValueError, RecursionError) as error:
-        raise RequestError(ErrorCode.BAD_REQUEST, f"not valid JSON: {error}") from error
-    if not isinstance(value, dict):
-        raise RequestError(ErrorCode.BAD_REQUEST, "the JSON must be an object with a question")
-    return value
-
-
-def _refuse_constant(name: str) -> None:
-    raise ValueError(f"{name} is not JSON")
-
-
-def _depth(text: str) -> int:
-    """Returns the deepest nesting of brackets outside strings, without recursion and before parsing."""
-    depth = deepest = 0
-    in_string = is_escaped = False
-    for char in text:
-        if in_string:
-            if is_escaped:
-                is_escaped = False
-            elif char == "\\":
-                is_escaped = True
-            elif char == '"':
-                in_string = False
-        elif char == '"':
-            in_string = True
-        elif char in "{[":
-            depth += 1
-            deepest = max(deepest, depth)
-        elif char in "}]":
-            depth -= 1
-    return deepest
-
-
 def _from_json(value: JsonObject, topic_id: str | None) -> Question:
     messages = _messages(value)
-    context = _string(value, "context")
+    context = string(value, "context")
     return Question(
         text=next(m.content for m in reversed(messages) if m.role == "user"),
         messages=messages,
         form=Form.JSON,
-        client_id=_id(value) or topic_id,
-        session=_string(value, "session", MAX_ID_CHARS),
+        client_id=identifier(value, "id", MAX_ID_CHARS) or topic_id,
+        session=string(value, "session", MAX_ID_CHARS),
         context=context or None,
-        ttl_s=_number(value, "ttl_s", least=0.001),
-        priority=_integer(value, "priority", 0, MAX_PRIORITY) or 0,
-        max_bytes=_integer(value, "max_bytes", 16, None),
-        is_private=_boolean(value, "private"),
-        route=_string(value, "route", MAX_ID_CHARS),
+        ttl_s=number(value, "ttl_s", least=0.001),
+        priority=integer(value, "priority", 0, MAX_PRIORITY) or 0,
+        max_bytes=integer(value, "max_bytes", 16, None),
+        is_private=boolean(value, "private"),
+        route=string(value, "route", MAX_ID_CHARS),
     )
 
 
@@ -236,7 +190,7 @@ def _messages(value: JsonObject) -> tuple[Message, ...]:
     question = value["question"]
     if not isinstance(question, str):
         raise RequestError(ErrorCode.BAD_REQUEST, "question must be a string")
-    return (Message("user", _non_empty(question, "question")),)
+    return (Message("user", non_empty(question, "question")),)
 
 
 def _message_list(items: Any) -> tuple[Message, ...]:
@@ -245,7 +199,7 @@ def _message_list(items: Any) -> tuple[Message, ...]:
     messages = tuple(_message(item) for item in items)
     if messages[-1].role != "user":
         raise RequestError(ErrorCode.BAD_REQUEST, "the last of messages must have the role user")
-    _non_empty(messages[-1].content, "the last message")
+    non_empty(messages[-1].content, "the last message")
     return messages
 
 
@@ -253,122 +207,4 @@ def _message(item: Any) -> Message:
     role, content = (item.get("role"), item.get("content")) if isinstance(item, dict) else (None, None)
     if not isinstance(role, str) or role not in ROLES or not isinstance(content, str):
         raise RequestError(ErrorCode.BAD_REQUEST, "a message is {role, content}, role one of system, user, assistant")
-    return Message(role, _encodable(content, "a message"))
-
-
-def _non_empty(text: str, what: str) -> str:
-    if not text.strip(" \t\r\n\0"):
-        raise RequestError(ErrorCode.BAD_REQUEST, f"{what} is empty")
-    return _encodable(text, what)
-
-
-def _encodable(text: str, what: str) -> str:
-    """JSON can spell lone surrogates; nothing behind this point could write them."""
-    if any(0xD800 <= ord(char) < 0xE000 for char in text):
-        raise RequestError(ErrorCode.NOT_UTF8, f"{what} holds half of a surrogate pair")
-    return text
-
-
-def _field(value: JsonObject, name: str, is_valid: Callable[[Any], bool], wanted: str) -> Any:
-    found = value.get(name)
-    if found is not None and not is_valid(found):
-        raise RequestError(ErrorCode.BAD_REQUEST, f"{name} must be {wanted}")
-    return found
-
-
-def _string(value: JsonObject, name: str, max_chars: int | None = None) -> str | None:
-    wanted = "a string" if max_chars is None else f"a string of at most {max_chars} characters"
-    found = _field(value, name, lambda v: isinstance(v, str) and (max_chars is None or 0 < len(v) <= max_chars), wanted)
-    return None if found is None else _encodable(found, name)
-
-
-def _id(value: JsonObject) -> str | None:
-    number = value.get("id")
-    if _is_int(number) and len(str(number)) <= MAX_ID_CHARS:
-        return str(number)  # counters are common ids on small devices
-    return _string(value, "id", MAX_ID_CHARS)
-
-
-def _is_int(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
-
-
-def _number(value: JsonObject, name: str, least: float) -> float | None:
-    found = _field(
-        value,
-        name,
-        lambda v: (_is_int(v) or isinstance(v, float)) and least <= v <= 1e12 and math.isfinite(v),
-        f"a number of at least {least:g}",
-    )
-    return None if found is None else float(found)
-
-
-def _integer(value: JsonObject, name: str, least: int, most: int | None) -> int | None:
-    wanted = f"a whole number of at least {least}" if most is None else f"a whole number from {least} to {most}"
-    found = _field(value, name, lambda v: _is_int(v) and v >= least and (most is None or v <= most), wanted)
-    return None if found is None else min(int(found), 2**53)
-
-
-def _boolean(value: JsonObject, name: str) -> bool:
-    return bool(_field(value, name, lambda v: isinstance(v, bool), "true or false"))
-
-
-# --- out --------------------------------------------------------------------------------------------
-
-
-def encode_answer(answer: Answer, reply: ReplyAddress, request_id: str, expires_at_ms: int | None) -> OutMessage:
-    """Returns the one message that carries this answer, cut to the requester's `max_bytes`."""
-    is_json = reply.form is Form.JSON
-    body = _json_body if is_json else _text_body
-    return OutMessage(
-        topic=reply.topic,
-        payload=body(answer, reply, request_id),
-        correlation=reply.correlation,
-        content_type="application/json" if is_json else "text/plain",
-        user_properties=_user_properties(answer, request_id),
-        expires_at_ms=expires_at_ms,
-    )
-
-
-def _text_body(answer: Answer, reply: ReplyAddress, _request_id: str) -> bytes:
-    if answer.error is not None:
-        return f"error {answer.error}: {answer.error_message}".encode()
-    return cut_text(answer.text or "", reply.max_bytes)[0].encode()
-
-
-def _json_body(answer: Answer, reply: ReplyAddress, request_id: str) -> bytes:
-    body: JsonObject = {"id": reply.client_id if reply.client_id is not None else request_id, "status": answer.status}
-    if answer.error is not None:
-        body["error"] = {
-            "code": str(answer.error),
-            "message": answer.error_message,
-            "retryable": answer.error.is_retryable,
-        }
-    else:
-        text, is_cut = cut_text(answer.text or "", reply.max_bytes)
-        body |= {"answer": text, "cached": False, "provisional": False, "truncated": is_cut or answer.is_truncated}
-    body |= {"route": answer.route, "tier": answer.tier, "model": answer.model, "confidence": answer.confidence}
-    body |= {"latency_ms": answer.latency_ms, "usage": answer.usage}
-    return json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode()
-
-
-def _user_properties(answer: Answer, request_id: str) -> tuple[tuple[str, str], ...]:
-    pairs = {
-        "mq-id": request_id,
-        "mq-status": str(answer.error or answer.status),
-        "mq-route": answer.route,
-        "mq-tier": answer.tier,
-        "mq-model": answer.model,
-        "mq-latency-ms": str(answer.latency_ms),
-    }
-    return tuple((name, value) for name, value in pairs.items() if value is not None)
-
-
-def cut_text(text: str, max_bytes: int | None) -> tuple[str, bool]:
-    """Returns the text cut to `max_bytes` of UTF-8, at the end of a sentence where one is near, and whether it was."""
-    encoded = text.encode("utf-8")
-    if max_bytes is None or len(encoded) <= max_bytes:
-        return text, False
-    cut = encoded[:max_bytes].decode("utf-8", "ignore")
-    end = max(cut.rfind(mark) for mark in (". ", "! ", "? ", "\n"))
-    return (cut[: end + 1] if end >= len(cut) // 2 else cut), True
+    return Message(role, encodable(content, "a message"))

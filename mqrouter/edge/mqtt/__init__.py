@@ -1,0 +1,1 @@
+"""The link to the broker: paho-mqtt on the daemon's own event loop."""

@@ -1,0 +1,267 @@
+"""One connection to the broker, from CONNECT to its end."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import paho.mqtt.client as paho
+import structlog
+from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
+from paho.mqtt.properties import Properties
+from paho.mqtt.reasoncodes import ReasonCode
+from paho.mqtt.subscribeoptions import SubscribeOptions
+
+from mqrouter.core.request import Incoming, OutMessage
+from mqrouter.edge.mqtt.options import LinkOptions, tls_context
+from mqrouter.edge.mqtt.packets import (
+    GRANTED_QOS_1,
+    PACKET_TOO_LARGE,
+    RECEIVE_MAXIMUM_DEFAULT,
+    SESSION_TAKEN_OVER,
+    UNSUPPORTED_PROTOCOL,
+    answer_properties,
+    connect_properties,
+    incoming,
+    packet_bytes,
+)
+from mqrouter.edge.mqtt.wire import ConnectionFailedError, Wire
+
+log = structlog.get_logger("mqtt")
+
+END_TEXTS = {  # paho's words for an end that the broker gave no reason for
+    "Unspecified error": "it broke off",
+    "Keep alive timeout": "no sign of life from the broker",
+}
+
+
+class Connection:
+    """One TCP connection and the paho client that lives and dies with it."""
+
+    def __init__(
+        self,
+        options: LinkOptions,
+        version: int,
+        epoch: int,
+        on_message: Callable[[Incoming], None],
+        on_published: Callable[[int, int], None],
+    ) -> None:
+        self.version = version
+        self.epoch = epoch
+        self.is_subscribed = False
+        self.is_session_present = False
+        self.was_taken_over = False
+        self._receive_maximum = RECEIVE_MAXIMUM_DEFAULT
+        self._maximum_packet_bytes: int | None = None
+        self._unacknowledged: set[int] = set()
+        self._unsent = 0
+        self._options = options
+        self._on_message = on_message
+        self._on_published = on_published
+        self.loop = asyncio.get_running_loop()
+        self.lost: asyncio.Future[str] = self.loop.create_future()
+        self._connack: asyncio.Future[None] = self.loop.create_future()
+        self._suback: asyncio.Future[None] = self.loop.create_future()
+        for future in (self._connack, self._suback):  # a failed one may never be waited for
+            future.add_done_callback(lambda done: done.cancelled() or done.exception())
+        self._is_greeted = False
+        self._paho_error = ""
+        self._client = self._build_client()
+        self._wire = Wire(self._client, self._break_off)
+
+    def _build_client(self) -> paho.Client:
+        options = self._options
+        client = paho.Client(
+            CallbackAPIVersion.VERSION2,
+            client_id=options.client_id,
+            protocol=MQTTProtocolVersion(self.version),
+            clean_session=None if self.version == paho.MQTTv5 else False,
+            manual_ack=True,
+            reconnect_on_failure=False,  # paho would block the loop to try MQTT 3.1
+        )
+        client.suppress_exceptions = True  # an exception would make paho dispatch the same packet again
+        client.max_inflight_messages_set(0)  # the deliver stage holds the window
+        client.connect_timeout = options.connect_timeout_s
+        if options.username is not None:
+            client.username_pw_set(options.username, options.password)
+        if options.tls is not None:
+            try:
+                client.tls_set_context(tls_context(options.tls))
+            except (OSError, ValueError) as error:
+                files = (options.tls.ca_file, options.tls.cert_file, options.tls.key_file)
+                names = ", ".join(str(file) for file in files if file is not None)
+                raise ConnectionFailedError(f"mqtt.tls: cannot use {names}: {error}") from error
+        client.will_set(options.status_topic, b"offline", qos=1, retain=True)
+        client.on_connect = self._connected
+        client.on_subscribe = self._subscribed
+        client.on_message = self._message
+        client.on_publish = self._published
+        client.on_disconnect = self._disconnected
+        client.on_log = self._logged  # until connected: then it would cost time with every packet
+        return client
+
+    async def open(self) -> None:
+        """The connection is subscribed. Raises ConnectionFailedError."""
+        try:
+            async with asyncio.timeout(self._options.connect_timeout_s):
+                await self._wire.open(self._connect)
+                await self._connack
+                self._subscribe()
+                await self._suback
+        except TimeoutError as error:
+            raise ConnectionFailedError(
+                f"no answer within {self._options.connect_timeout_s:g} s",
+                is_wrong_version=self._wire.is_attached and self._is_unwanted_5,
+            ) from error
+        except (OSError, ssl.SSLError, ValueError) as error:
+            raise ConnectionFailedError(f"{type(error).__name__}: {error}") from error
+        self.is_subscribed = True
+        self._send(self._options.status_topic, b"online", is_retained=True)
+
+    def _connect(self) -> None:
+        options = self._options
+        if self.version == paho.MQTTv5:
+            self._client.connect(
+                options.host,
+                options.port,
+                options.keepalive_s,
+                clean_start=False,
+                properties=connect_properties(options),
+            )
+        else:
+            self._client.connect(options.host, options.port, options.keepalive_s)
+
+    def _subscribe(self) -> None:
+        if self.version == paho.MQTTv5:
+            options = SubscribeOptions(qos=1, noLocal=True, retainHandling=SubscribeOptions.RETAIN_DO_NOT_SEND)
+            self._client.subscribe([(name, options) for name in self._options.filters])
+        else:
+            self._client.subscribe([(name, 1) for name in self._options.filters])
+
+    # --- paho's callbacks: copy, and return ---------------------------------------------------------
+
+    def _connected(self, _c: Any, _d: Any, flags: paho.ConnectFlags, reason: ReasonCode, properties: Any) -> None:
+        self._is_greeted = True
+        self._client.on_log = None
+        if self._connack.done():
+            return
+        if reason.is_failure:
+            is_wrong_version = reason.value in UNSUPPORTED_PROTOCOL or "protocol version" in str(reason).lower()
+            self._connack.set_exception(
+                ConnectionFailedError(f"the broker refused: {reason}", is_wrong_version=is_wrong_version)
+            )
+            return
+        self.is_session_present = flags.session_present
+        self._receive_maximum = getattr(properties, "ReceiveMaximum", RECEIVE_MAXIMUM_DEFAULT)
+        self._maximum_packet_bytes = getattr(properties, "MaximumPacketSize", None)
+        self._connack.set_result(None)
+
+    def _subscribed(self, _c: Any, _d: Any, _mid: int, reasons: Sequence[ReasonCode], _properties: Any) -> None:
+        if self._suback.done():
+            return
+        granted = list(zip(self._options.filters, reasons, strict=False))
+        refused = [name for name, reason in granted if reason.is_failure]
+        if refused:
+            self._suback.set_exception(ConnectionFailedError(f"the broker refused to subscribe {', '.join(refused)}"))
+            return
+        if reduced := [name for name, reason in granted if reason.value < GRANTED_QOS_1]:
+            log.warning("mqtt.subscribed_at_qos_0", filters=reduced)  # what comes in while we are away is lost
+        self._suback.set_result(None)
+
+    def _message(self, _c: Any, _d: Any, message: paho.MQTTMessage) -> None:
+        self._wire.received += 1
+        self._on_message(incoming(message, self.epoch))
+
+    def _published(self, _c: Any, _d: Any, mid: int, reason: ReasonCode, _properties: Any) -> None:
+        self._wire.received += 1
+        self._unacknowledged.discard(mid)
+        self._on_published(mid, reason.value)
+
+    def _logged(self, _client: Any, _data: Any, level: int, text: str) -> None:
+        if level == paho.MQTT_LOG_ERR:  # the only place where paho says what TLS said
+            self._paho_error = text
+
+    def _disconnected(self, _c: Any, _d: Any, _flags: Any, reason: ReasonCode, _properties: Any) -> None:
+        if self.loop.is_closed():
+            return
+        self.loop.call_soon_threadsafe(self._end, reason)
+
+    # --- sending ------------------------------------------------------------------------------------
+
+    def acknowledge(self, mid: int, qos: int) -> None:
+        if self._wire.is_attached:
+            self._client.ack(mid, qos)
+
+    def publish(self, message: OutMessage, now_ms: int) -> int | None:
+        if len(self._unacknowledged) >= self._receive_maximum:
+            return None
+        properties = answer_properties(message, now_ms) if self.version == paho.MQTTv5 else None
+        if self._is_too_large(message, properties):
+            self._unsent -= 1  # paho's numbers start at one
+            self.loop.call_soon(self._on_published, self._unsent, PACKET_TOO_LARGE)
+            return self._unsent
+        return self._send(message.topic, message.payload, properties=properties)
+
+    def _is_too_large(self, message: OutMessage, properties: Properties | None) -> bool:
+        if self._maximum_packet_bytes is None or properties is None:
+            return False
+        return packet_bytes(message, properties) > self._maximum_packet_bytes
+
+    def _send(
+        self, topic: str, payload: bytes, *, properties: Properties | None = None, is_retained: bool = False
+    ) -> int | None:
+        info = self._client.publish(topic, payload, qos=1, retain=is_retained, properties=properties)
+        if info.rc != paho.MQTT_ERR_SUCCESS:
+            return None
+        self._unacknowledged.add(info.mid)
+        return info.mid
+
+    # --- the end ------------------------------------------------------------------------------------
+
+    async def say_goodbye(self) -> None:
+        """The retained status says `offline`, and the broker knows that we meant to go."""
+        if not self.is_subscribed or not self._wire.is_attached:
+            self.close()
+            return
+        self._send(self._options.status_topic, b"offline", is_retained=True)
+        self._client.disconnect()
+        try:
+            async with asyncio.timeout(1.0):
+                await asyncio.shield(self.lost)
+        except TimeoutError:
+            self.close()
+
+    def close(self) -> None:
+        """Nothing is read or written any more. May be called again."""
+        self.is_subscribed = False
+        self._wire.close()
+        if not self.lost.done():
+            self.lost.set_result("closed")
+
+    def _end(self, reason: ReasonCode) -> None:
+        self.was_taken_over = reason.value == SESSION_TAKEN_OVER
+        if self.was_taken_over:
+            text = f"another client uses the id {self._options.client_id!r}: give one of them its own mqtt.client_id"
+        else:
+            text = f"the connection ended: {self._paho_error or END_TEXTS.get(str(reason), reason)}"
+        self._fail(text, is_wrong_version=reason.value in UNSUPPORTED_PROTOCOL or self._is_unwanted_5)
+
+    def _break_off(self, error: Exception) -> None:
+        log.error("mqtt.protocol_error", error=f"{type(error).__name__}: {error}")
+        self._fail(f"protocol error: {type(error).__name__}: {error}", is_wrong_version=False)
+
+    def _fail(self, text: str, *, is_wrong_version: bool) -> None:
+        error = ConnectionFailedError(text, is_wrong_version=is_wrong_version)
+        for future in (self._connack, self._suback):
+            if not future.done():
+                future.set_exception(error)
+        if not self.lost.done():
+            self.lost.set_result(text)
+        self.close()
+
+    @property
+    def _is_unwanted_5(self) -> bool:
+        """True where a CONNECT of MQTT 5 got no answer: brokers that do not know it close, or keep silent."""
+        return self.version == paho.MQTTv5 and not self._is_greeted

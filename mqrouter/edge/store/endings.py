@@ -1,0 +1,88 @@
+"""The ends of requests: the terminal answer and the new state, written together; and later the row's removal."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections import Counter
+
+from mqrouter.core.encode import encode_answer
+from mqrouter.core.records import StoredRequest
+from mqrouter.core.request import Answer
+from mqrouter.core.states import ACTIVE, State
+from mqrouter.edge.store.history import note
+from mqrouter.edge.store.outbox import Outbox
+from mqrouter.edge.store.rows import stored_request
+
+
+def end(
+    db: sqlite3.Connection,
+    outbox: Outbox,
+    request: StoredRequest,
+    answer: Answer,
+    state: State,
+    now_ms: int,
+    *,
+    is_attempt: bool = False,
+) -> None:
+    """The request is in `state` and its answer in the outbox; `is_attempt` counts one more."""
+    expiry_ms = request.expires_at_ms if request.client_gave_expiry and request.expires_at_ms > now_ms else None
+    message = encode_answer(answer, request.reply, request.id, expiry_ms)
+    db.execute(
+        "UPDATE requests SET state = ?, reason = ?, detail = ?, tier = ?, model = ?, finished_at_ms = ?,"
+        " attempts = attempts + ? WHERE seq = ?",
+        (
+            state,
+            answer.error,
+            answer.error_message or None,
+            answer.tier,
+            answer.model,
+            None if state is State.ANSWERED else now_ms,
+            is_attempt,
+            request.seq,
+        ),
+    )
+    outbox.post(db, request.seq, message, now_ms, wanted_until_ms=request.expires_at_ms)
+    note(db, [(request.seq, now_ms, state, answer.error_message or answer.tier)])
+
+
+def finish(
+    db: sqlite3.Connection,
+    moved: Counter[str],
+    outbox: Outbox,
+    request: StoredRequest,
+    answer: Answer,
+    state: State,
+    now_ms: int,
+    lease: int | None,
+) -> bool:
+    row = db.execute("SELECT state, lease FROM requests WHERE seq = ?", (request.seq,)).fetchone()
+    if row is None or row["state"] not in ACTIVE:
+        return False
+    if lease is not None and (row["state"] != State.LEASED or row["lease"] != lease):
+        return False
+    old = State(row["state"])
+    end(db, outbox, request, answer, state, now_ms, is_attempt=old is State.LEASED)
+    moved[old] -= 1
+    return True
+
+
+def cancel(
+    db: sqlite3.Connection, moved: Counter[str], outbox: Outbox, request_id: str, answer: Answer, now_ms: int
+) -> State | None:
+    row = db.execute("SELECT * FROM requests WHERE id = ?", (request_id,)).fetchone()
+    if row is None:
+        return None
+    state = State(row["state"])
+    if state in ACTIVE:  # others may lack what an answer needs
+        end(db, outbox, stored_request(row), answer, State.CANCELLED, now_ms, is_attempt=state is State.LEASED)
+        moved[state] -= 1
+    return state
+
+
+def purge(db: sqlite3.Connection, finished_before_ms: int, limit: int) -> int:
+    return db.execute(
+        "DELETE FROM requests WHERE seq IN (SELECT seq FROM requests WHERE finished_at_ms < ?"
+        " AND NOT EXISTS (SELECT 1 FROM outbox WHERE request = requests.seq AND outbox.state = 'ready')"
+        " LIMIT ?)",
+        (finished_before_ms, limit),
+    ).rowcount

@@ -1,0 +1,126 @@
+"""The outbox table: answers until the broker has acknowledged them."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+
+from mqrouter.core.records import OutboxRow, Seq
+from mqrouter.core.request import OutMessage
+from mqrouter.core.states import State
+from mqrouter.edge.store.history import note
+from mqrouter.edge.store.rows import outbox_row
+
+NEXT_TIMES = (
+    "SELECT min(not_before_ms) FROM outbox WHERE state = 'ready' AND not_before_ms IS NOT NULL",
+    "SELECT min(give_up_at_ms) FROM outbox WHERE state = 'ready'",
+)
+"""Queries: when the next answer comes due, and when the next one is given up."""
+
+
+class Outbox:
+    """Gives each answer its number, its place in the order of publishing, inside a transaction.
+
+    Every answer is offered at least `grace_ms` long from then on.
+    """
+
+    def __init__(self, grace_ms: int) -> None:
+        self._grace_ms = grace_ms
+        self._last_seq: Seq = 0
+
+    def post(
+        self, db: sqlite3.Connection, request: Seq, message: OutMessage, now_ms: int, *, wanted_until_ms: int = 0
+    ) -> None:
+        db.execute(
+            "INSERT INTO outbox (seq, request, topic, payload, correlation, content_type, user_properties,"
+            " message_expires_at_ms, give_up_at_ms) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            (
+                self._next_seq(db),
+                request,
+                message.topic,
+                message.payload,
+                message.correlation,
+                message.content_type,
+                json.dumps(message.user_properties),
+                message.expires_at_ms,
+                max(wanted_until_ms, now_ms + self._grace_ms),
+            ),
+        )
+
+    def offer_again(self, db: sqlite3.Connection, request: Seq, now_ms: int) -> None:
+        """The answer of this request, where it has one, is ready under a new number: after all already published."""
+        db.execute(
+            "UPDATE outbox SET state = 'ready', not_before_ms = NULL, give_up_at_ms = max(give_up_at_ms, ?),"
+            " seq = ? WHERE request = ? AND (state <> 'ready' OR not_before_ms IS NOT NULL)",
+            (now_ms + self._grace_ms, self._next_seq(db), request),
+        )
+
+    def wake_due(self, db: sqlite3.Connection, now_ms: int) -> int:
+        """Returns how many answers are ready now whose wait is over."""
+        due = db.execute(
+            "SELECT seq FROM outbox WHERE state = 'ready' AND not_before_ms IS NOT NULL AND not_before_ms <= ?",
+            (now_ms,),
+        ).fetchall()
+        db.executemany(
+            "UPDATE outbox SET not_before_ms = NULL, seq = ? WHERE seq = ?",
+            [(self._next_seq(db), row["seq"]) for row in due],
+        )
+        return len(due)
+
+    def _next_seq(self, db: sqlite3.Connection) -> Seq:
+        """Returns a number above every one given out since the start: `ready_after` is asked with the last one seen.
+
+        SQLite alone would give the numbers of purged rows out again.
+        """
+        last: Seq | None = db.execute("SELECT max(seq) FROM outbox").fetchone()[0]
+        self._last_seq = max(self._last_seq, last or 0) + 1
+        return self._last_seq
+
+
+def is_ready(db: sqlite3.Connection, request: Seq) -> bool:
+    """True where the request has an answer that is still to be published."""
+    row = db.execute("SELECT state FROM outbox WHERE request = ?", (request,)).fetchone()
+    return row is not None and row["state"] == "ready"
+
+
+def ready_after(db: sqlite3.Connection, after: Seq, limit: int) -> list[OutboxRow]:
+    rows = db.execute(
+        "SELECT outbox.*, id, device, route, tier, model, requests.state AS request_state, reason, attempts,"
+        " received_at_ms FROM outbox JOIN requests ON requests.seq = request"
+        " WHERE outbox.state = 'ready' AND outbox.not_before_ms IS NULL AND outbox.seq > ?"
+        " ORDER BY outbox.seq LIMIT ?",
+        (after, limit),
+    )
+    return [outbox_row(row) for row in rows]
+
+
+def delivered(db: sqlite3.Connection, row: OutboxRow, now_ms: int) -> None:
+    done = db.execute("UPDATE outbox SET state = 'done' WHERE request = ? AND state = 'ready'", (row.request,))
+    if done.rowcount == 0:
+        return
+    db.execute(
+        "UPDATE requests SET state = 'delivered', finished_at_ms = ? WHERE seq = ? AND state = 'answered'",
+        (now_ms, row.request),
+    )
+    note(db, [(row.request, now_ms, State.DELIVERED, None)])
+
+
+def not_taken(db: sqlite3.Connection, row: OutboxRow, not_before_ms: int, now_ms: int) -> None:
+    done = db.execute(
+        "UPDATE outbox SET not_before_ms = ?, tries = tries + 1 WHERE request = ? AND state = 'ready'",
+        (not_before_ms, row.request),
+    )
+    if done.rowcount and row.tries == 0:
+        note(db, [(row.request, now_ms, "not_taken", "no subscriber on the answer topic")])
+
+
+def give_up(db: sqlite3.Connection, now_ms: int) -> int:
+    rows = db.execute("SELECT seq, request FROM outbox WHERE state = 'ready' AND give_up_at_ms <= ?", (now_ms,))
+    found = [(row["seq"], row["request"]) for row in rows]
+    db.executemany("UPDATE outbox SET state = 'given_up' WHERE seq = ?", [(seq,) for seq, _ in found])
+    db.executemany(
+        "UPDATE requests SET state = 'undelivered', finished_at_ms = ? WHERE seq = ? AND state = 'answered'",
+        [(now_ms, request) for _, request in found],
+    )
+    note(db, ((request, now_ms, State.UNDELIVERED, "nobody took the answer") for _, request in found))
+    return len(found)
