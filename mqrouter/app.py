@@ -24,7 +24,7 @@ from mqrouter.edge.mqtt.packets import NO_MATCHING_SUBSCRIBERS
 from mqrouter.edge.store.database import Database
 from mqrouter.edge.store.store import Policy, Store
 from mqrouter.edge.system import LoopMonitor, ServiceManager, SystemClock
-from mqrouter.errors import ConfigError, ErrorCode, Problem
+from mqrouter.errors import ConfigError, ErrorCode, MqrouterError, Problem
 from mqrouter.flow.attempt import Attempts
 from mqrouter.flow.decide import Decide
 from mqrouter.flow.deliver import Deliver, Publication
@@ -56,6 +56,7 @@ class Daemon:
         self._accepted, self._answered = Wakeup(), Wakeup()
         self._started_s = self._clock.monotonic_s()
         self._stop = asyncio.Event()
+        self._reloading = asyncio.Lock()
         self.ready = asyncio.Event()
         """Set once the models are loaded and the broker is subscribed."""
 
@@ -118,6 +119,7 @@ class Daemon:
             self._clock,
             backoff=wiring.round_backoff(settings),
             retain_finished_s=settings.limits.retain_finished_s,
+            retain_refused_s=settings.limits.retain_refused_s,
             answered=self._answered,
         )
 
@@ -235,13 +237,22 @@ class Daemon:
         if not self.ready.is_set():
             log.warning("daemon.reload_refused", problems=["the daemon is still starting"])
             return False
+        async with self._reloading:
+            return await self._reload(load)
+
+    async def _reload(self, load: Callable[[], Loaded]) -> bool:
         try:
             loaded = load()
             if new_tiers := loaded.settings.tiers.keys() - self._settings.tiers.keys():
                 raise ConfigError([Problem("tiers", f"{', '.join(sorted(new_tiers))} added: restart the daemon")])
-            judge = await wiring.build_judge(loaded.settings, self._embedder, self._vectors)
+            # The tiers stay as they run: a judge must not trust one that its lane does not.
+            settings = loaded.settings.model_copy(update={"tiers": self._settings.tiers})
+            judge = await wiring.build_judge(settings, self._embedder, self._vectors)
         except ConfigError as error:
             log.error("daemon.reload_refused", problems=[str(problem) for problem in error.problems])
+            return False
+        except MqrouterError as error:
+            log.error("daemon.reload_refused", problems=[str(error)])
             return False
         waiting = changed_sections(self._settings, loaded.settings) - RELOADABLE
         if waiting:
@@ -258,7 +269,9 @@ class Daemon:
     def _received(self, incoming: Incoming) -> None:
         self._intake.put(incoming)
 
-    def _connected(self) -> None:
+    def _connected(self, is_session_present: bool) -> None:
+        if not is_session_present:
+            self._intake.new_session()
         self._deliver.reconnected()
 
     def _published(self, number: int, code: int) -> None:
@@ -305,14 +318,16 @@ class Daemon:
         worker = self._workers.get(lane.name)
         return {
             "breaker": str(breaker.state),
+            "usable": self._board.is_available(lane.name),
             "reason": breaker.reason or None,
+            "held_s": round(breaker.held_s(self._clock.monotonic_s()), 1),
             "in_flight": lane.in_flight,
             "model": self._settings.tiers[lane.name].model,
         } | ({} if worker is None else {"worker_pid": worker.pid, "worker_starts": worker.starts})
 
     def _status_line(self) -> str:
         broker = "connected" if self._link.is_connected else "no broker"
-        down = [name for name, breaker in self._board.breakers.items() if breaker.reason]
+        down = [name for name in self._board.breakers if not self._board.is_available(name)]
         tiers = f"down: {', '.join(down)}" if down else "all tiers usable"
         return f"{broker}; {self._store.counts[State.PENDING]} pending; {tiers}"
 

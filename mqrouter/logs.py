@@ -19,7 +19,8 @@ def configure(*, level: str, fmt: str, include_text: bool, stream: TextIO | None
     stream = sys.stderr if stream is None else stream
     is_console = fmt == "console" or (fmt == "auto" and stream.isatty())
     renderer: Any = (
-        structlog.dev.ConsoleRenderer(colors=stream.isatty())
+        # rich's tracebacks would show local variables: questions and keys among them
+        structlog.dev.ConsoleRenderer(colors=stream.isatty(), exception_formatter=structlog.dev.plain_traceback)
         if is_console
         else structlog.processors.JSONRenderer(ensure_ascii=True)  # control characters cannot forge a line
     )

@@ -120,6 +120,7 @@ class Limits(Section):
     default_ttl_s: Seconds = Field(86_400.0, description="time to live of a request that names none")
     max_ttl_s: Seconds = Field(604_800.0, description="longer times to live are cut to this")
     dedupe_window_s: Seconds = Field(3_600.0, description="how long a finished request's id stands for it")
+    retain_refused_s: Seconds = Field(3_600.0, description="how long refused requests stay in the database")
     retain_finished_s: Seconds = Field(604_800.0, description="how long finished requests stay in the database")
 
 

@@ -94,3 +94,16 @@ def test_exception_is_reported(stream: type[io.StringIO]) -> None:
 def test_values_that_are_no_json_do_not_break_the_line() -> None:
     value = json.loads(written(io.StringIO(), fields={"data": b"\xff", "half": "\ud800", "thing": object()}))
     assert value["event"] == "intake.request_rejected"
+
+
+@pytest.mark.parametrize("stream", [io.StringIO, Terminal])
+def test_traceback_shows_no_variables(stream: type[io.StringIO]) -> None:
+    out = stream()
+    logs.configure(level="info", fmt="auto", include_text=False, stream=out)
+    question = " ".join(["who", "owes", "me"])  # a local variable of the frame that fails
+    try:
+        raise ValueError(len(question))
+    except ValueError:
+        structlog.get_logger("test").exception("decide.failed")
+    assert "Traceback" in out.getvalue()
+    assert "who owes me" not in out.getvalue()

@@ -40,6 +40,9 @@ def call_daemon(socket_path: Path, method: str, target: str) -> tuple[int, dict[
         connection.request(method, target)
         response = connection.getresponse()
         return response.status, json.loads(response.read())
+    except PermissionError as error:
+        click.echo(f"mqrouter: {socket_path}: {error.strerror}: run this as the daemon's user", err=True)
+        raise SystemExit(Exit.NOPERM) from error
     except (OSError, http.client.HTTPException, ValueError) as error:
         raise DaemonDownError(str(error)) from error
     finally:

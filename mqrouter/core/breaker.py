@@ -33,6 +33,10 @@ class Breaker:
         """True where a request may be sent now (half open: one at a time, which the lane sees to)."""
         return self.state is not BreakerState.OPEN and now_s >= self.held_until_s
 
+    def held_s(self, now_s: float) -> float:
+        """Returns for how long the tier still asks to be left alone."""
+        return max(0.0, self.held_until_s - now_s)
+
     def is_probe_due(self, now_s: float) -> bool:
         return self.state is BreakerState.OPEN and now_s >= self.probe_at_s
 

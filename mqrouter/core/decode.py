@@ -28,6 +28,8 @@ ROLES = frozenset({"system", "user", "assistant"})
 MAX_ID_CHARS = 128
 MAX_PRIORITY = 9
 
+BOM = b"\xef\xbb\xbf"  # Windows programs put it before UTF-8; it is no part of the question
+
 
 @dataclass(frozen=True, slots=True)
 class Limits:
@@ -46,7 +48,7 @@ def decode(
     payload_hash = hashlib.sha256(incoming.payload).digest()
     rule = topics.rule_for(incoming.topic) if incoming.topic is not None else None
     device = rule.device_of(incoming.topic) if rule and incoming.topic else ""
-    reply = _reply_address(incoming, rule, topics)
+    reply = _reply_address(incoming, rule, topics, device)
     try:
         question = _checked_question(incoming, topics, limits, device)
     except RequestError as error:
@@ -54,7 +56,8 @@ def decode(
         return Refused(request_id, incoming, error.code, error.message, device, reply, payload_hash, now_ms)
     assert reply is not None  # a topic or response topic that gives no address was refused just now
     reply = replace(reply, client_id=question.client_id, form=question.form, max_bytes=question.max_bytes)
-    ttl_s = incoming.expiry_s if incoming.expiry_s is not None else question.ttl_s
+    ttls_s = [float(ttl_s) for ttl_s in (incoming.expiry_s, question.ttl_s) if ttl_s is not None]
+    ttl_s = min([*(ttls_s or [limits.default_ttl_s]), limits.max_ttl_s])
     return Request(
         id=request_id,
         incoming=incoming,
@@ -64,14 +67,14 @@ def decode(
         dedupe_key=dedupe_key(reply, device),
         payload_hash=payload_hash,
         received_at_ms=now_ms,
-        expires_at_ms=now_ms + int(1000 * min(limits.default_ttl_s if ttl_s is None else ttl_s, limits.max_ttl_s)),
+        expires_at_ms=now_ms + int(1000 * ttl_s),
         client_gave_expiry=incoming.expiry_s is not None,
     )
 
 
 def dedupe_key(reply: ReplyAddress, device: str) -> bytes | None:
     """Returns SHA-256 of (reply topic, correlation or id, sender), or None where the requester names neither."""
-    if reply.correlation is not None:
+    if reply.correlation:  # an empty one names nothing
         name = b"c" + reply.correlation
     elif reply.client_id is not None:
         name = b"i" + reply.client_id.encode()
@@ -90,7 +93,7 @@ def decode_question(payload: bytes, content_type: str | None, topic_id: str | No
         raise RequestError(ErrorCode.TOO_LARGE, f"{len(payload)} bytes; this gateway takes {limits.max_payload_bytes}")
     form = form_of(payload, content_type)
     try:
-        text = payload.decode("utf-8")
+        text = payload.removeprefix(BOM).decode("utf-8")
     except UnicodeDecodeError as error:
         raise RequestError(ErrorCode.NOT_UTF8, f"byte {error.start} is not UTF-8") from error
     if form is Form.TEXT:
@@ -110,7 +113,7 @@ def form_of(payload: bytes, content_type: str | None) -> Form:
         if name == "text/plain":
             return Form.TEXT
         raise RequestError(ErrorCode.UNSUPPORTED_TYPE, f"content type {name!r}: use text/plain or application/json")
-    return Form.JSON if payload.lstrip()[:1] == b"{" else Form.TEXT
+    return Form.JSON if payload.removeprefix(BOM).lstrip()[:1] == b"{" else Form.TEXT
 
 
 def _checked_question(incoming: Incoming, topics: TopicMap, limits: Limits, device: str) -> Question:
@@ -120,7 +123,7 @@ def _checked_question(incoming: Incoming, topics: TopicMap, limits: Limits, devi
     if rule is None or not device:
         raise RequestError(ErrorCode.BAD_REQUEST, "the topic names no device")
     if incoming.response_topic is not None:
-        why = topics.why_not_answerable(incoming.response_topic)
+        why = topics.why_not_answerable(incoming.response_topic, device)
     else:
         why = topics.why_not_own(rule.answer_topic(incoming.topic))
     if why is not None:
@@ -130,11 +133,11 @@ def _checked_question(incoming: Incoming, topics: TopicMap, limits: Limits, devi
     return decode_question(incoming.payload, incoming.content_type, rule.id_of(incoming.topic), limits)
 
 
-def _reply_address(incoming: Incoming, rule: TopicRule | None, topics: TopicMap) -> ReplyAddress | None:
+def _reply_address(incoming: Incoming, rule: TopicRule | None, topics: TopicMap, device: str) -> ReplyAddress | None:
     """Returns where even an error answer may go: the checked response topic, else the rule's answer topic."""
     form = _apparent_form(incoming)
     asked = incoming.response_topic
-    if asked is not None and topics.why_not_answerable(asked) is None:
+    if asked is not None and topics.why_not_answerable(asked, device) is None:
         return ReplyAddress(asked, incoming.correlation, None, form)
     if rule is None or incoming.topic is None or not rule.device_of(incoming.topic):
         return None

@@ -52,7 +52,12 @@ def _user_properties(answer: Answer, request_id: str) -> tuple[tuple[str, str], 
         "mq-model": answer.model,
         "mq-latency-ms": str(answer.latency_ms),
     }
-    return tuple((name, value) for name, value in pairs.items() if value is not None)
+    return tuple((name, _property_text(value)) for name, value in pairs.items() if value is not None)
+
+
+def _property_text(value: str) -> str:
+    """A broker may close the connection over a control character or a non-character (MQTT 5, 1.5.4)."""
+    return "".join(char for char in value if char.isprintable() and ord(char) & 0xFFFE != 0xFFFE)
 
 
 def cut_text(text: str, max_bytes: int | None) -> tuple[str, bool]:

@@ -63,7 +63,9 @@ def after_failure(
     todo = _less(waiting.todo, tier)
     if todo:
         return GoOn(Waiting(tiers, todo), is_counted=True)
-    wait_s = max(backoff.delay_s(rounds + 1, chance), retry_after_s or 0.0)
+    wait_s = backoff.delay_s(rounds + 1, chance)
+    if tiers == (tier,) and retry_after_s is not None:  # with others left, the hold on this tier is enough
+        wait_s = max(wait_s, retry_after_s)
     return GoOn(Waiting(tiers, tiers), is_counted=True, wait_s=wait_s)
 
 

@@ -89,9 +89,12 @@ class TopicMap:
     def rule_for(self, topic: str) -> TopicRule | None:
         return next((rule for rule in self.rules if matches(rule.filter, topic)), None)
 
-    def why_not_answerable(self, topic: str) -> str | None:
-        """Returns why a requester may not have its answer at `topic`, or None."""
+    def why_not_answerable(self, topic: str, device: str) -> str | None:
+        """Returns why the requester `device` may not have its answer at `topic`, or None."""
         why = self.why_not_own(topic)
+        answers = f"{self.prefix}/answer/"
+        if why is None and topic.startswith(answers) and topic[len(answers) :].split("/")[0] != device:
+            return "a response topic must not be another device's answer topic"
         if why is None and any(matches(f"{self.prefix}/{name}", topic) for name in GATEWAYS_OWN):
             return "a response topic must not be one of the gateway's own topics, such as its status"
         if why is None and not any(matches(allowed, topic) for allowed in self.response_topics):

@@ -113,13 +113,16 @@ class ChatWorker:
         except ModelFileError as error:
             raise UnreachableError(str(error)) from error
         started_s = time.monotonic()
-        self._process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            *command,
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-            limit=MAX_LINE_BYTES,
-        )
+        try:
+            self._process = await asyncio.create_subprocess_exec(
+                sys.executable,
+                *command,
+                stdin=asyncio.subprocess.PIPE,
+                stdout=asyncio.subprocess.PIPE,
+                limit=MAX_LINE_BYTES,
+            )
+        except OSError as error:  # no memory or no process left
+            raise UnreachableError(f"the local model cannot be started: {error}") from error
         self.starts += 1
         try:
             await self._next(self._options.first_token_timeout_s)  # {"ready": true}

@@ -42,7 +42,7 @@ class Worker:
             try:
                 self._generate(model, request)
             except Exception as error:  # the daemon decides what a failed generation means
-                self._say({"id": request["id"], "error": f"{type(error).__name__}: {error}"})
+                self._say({"id": request["id"], "error": type(error).__name__})  # its words may quote the question
 
     def _generate(self, model: Any, request: dict[str, Any]) -> None:
         number, tokens, finish_reason = request["id"], 0, "stop"

@@ -60,11 +60,12 @@ class LlamaEmbedder:
 
     def _embed(self, text: str) -> Embedding:
         model = self.model
-        fitting = self._fitting(model, text)
         try:
+            fitting = self._fitting(model, text)
             values, tokens = model.embed(fitting, normalize=True, truncate=True, return_count=True)
         except (RuntimeError, ValueError) as error:
-            raise EmbeddingError(f"the embedding model failed: {error}") from error
+            # Not its words: llama-cpp-python quotes the text it could not take.
+            raise EmbeddingError(f"the embedding model failed: {type(error).__name__}") from None
         vector = np.asarray(values, dtype=np.float32)
         if vector.ndim != 1 or not np.isfinite(vector).all():
             raise EmbeddingError(f"the embedding model returned {vector.shape} values that cannot be used")

@@ -100,7 +100,7 @@ class OpenAiClient:
             timeout = aiohttp.ClientTimeout(total=PROBE_TIMEOUT_S)
             async with self._session.get(f"{self._url}/models", timeout=timeout, allow_redirects=False) as response:
                 # A server without this list still shows that it is up; a gateway's 5xx shows the opposite.
-                return response.status < 500 and response.status not in (401, 403, 429)
+                return response.status < 300 or response.status in (400, 404, 405, 422)
         except (aiohttp.ClientError, TimeoutError, OSError):
             return False
 
@@ -312,6 +312,8 @@ async def _refusal(response: aiohttp.ClientResponse) -> Exception:
     detail = ""
     with contextlib.suppress(ValueError, RecursionError, AttributeError):
         detail = _message(json.loads(body))
+    if response.status < 400:  # a captive portal, as likely as a moved server: neither has refused the question
+        return UnreachableError(f"{text}: it redirects, and a question goes nowhere but to the configured address")
     if response.status in (401, 403):
         return CredentialsError(text, detail=detail)
     if response.status in (408, 425, 429) or response.status >= 500:

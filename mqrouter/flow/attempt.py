@@ -24,6 +24,7 @@ from mqrouter.errors import (
     ErrorCode,
     ModelError,
     PermanentError,
+    RequestError,
     StoreError,
     StoreFatalError,
     TransientError,
@@ -103,6 +104,8 @@ class Attempts:
             return Verdict.FAILED
         try:
             reply = await self._ask(request)
+        except RequestError as error:  # limits were lowered since it was accepted
+            await self._end(request, error.code, error.message)
         except _ExpiredError as error:
             await self._end(request, ErrorCode.EXPIRED, str(error), State.EXPIRED)
         except UnreachableError as error:

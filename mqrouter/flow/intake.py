@@ -55,6 +55,7 @@ class Intake:
         self._inbox: deque[Incoming] = deque()
         self._arrived = Wakeup()
         self._is_stopping = False
+        self._is_new_session = False
         self.is_store_failing = False
         self.counts: Counter[str] = Counter()
 
@@ -65,6 +66,10 @@ class Intake:
             return
         self._inbox.append(incoming)
         self._arrived.give()
+
+    def new_session(self) -> None:
+        """The broker knows us no more: packet identifiers begin anew."""
+        self._is_new_session = True
 
     def stop(self) -> None:
         """Nothing more is taken from the inbox; what is unacknowledged stays with the broker."""
@@ -97,6 +102,9 @@ class Intake:
         """Writes the batch, for as long as it takes: unacknowledged, the broker sends no more than its window."""
         while True:
             try:
+                if self._is_new_session:
+                    await self._store.forget_packets()
+                    self._is_new_session = False
                 results = await self._store.accept(items, now_ms)
             except StoreFatalError:
                 raise

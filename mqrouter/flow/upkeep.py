@@ -30,6 +30,7 @@ class Upkeep:
         *,
         backoff: Backoff,
         retain_finished_s: float,
+        retain_refused_s: float,
         answered: Wakeup,
     ) -> None:
         self._store = store
@@ -37,6 +38,7 @@ class Upkeep:
         self._clock = clock
         self._backoff = backoff
         self._retain_ms = int(retain_finished_s * 1000)
+        self._retain_refused_ms = int(retain_refused_s * 1000)
         self._answered = answered
         self._purge_at_s = 0.0
 
@@ -58,19 +60,23 @@ class Upkeep:
         await self._restart_stuck_rounds(now_ms)
         if self._clock.monotonic_s() >= self._purge_at_s:
             self._purge_at_s = self._clock.monotonic_s() + PURGE_EVERY_S
-            await self._purge(now_ms - self._retain_ms)
+            await self._purge(now_ms - self._retain_ms, now_ms - self._retain_refused_ms)
 
     async def _handle_due(self, now_ms: int) -> None:
         requests, answers = await self._store.wake_due(now_ms)
         if requests:
             self._board.wake_all()
+        if answers:
+            self._answered.give()
         given_up = await self._store.give_up_answers(now_ms)
         if given_up:
             log.warning("upkeep.answers_given_up", answers=given_up)
         expired = await self._store.expired(now_ms)
-        await asyncio.gather(*(self._expire(request, now_ms) for request in expired))  # together: one sync to disk
-        if answers or expired:
-            self._answered.give()
+        try:
+            await asyncio.gather(*(self._expire(request, now_ms) for request in expired))  # together: one sync to disk
+        finally:
+            if expired:
+                self._answered.give()
 
     async def _expire(self, request: StoredRequest, now_ms: int) -> None:
         answer = Answer(
@@ -87,6 +93,6 @@ class Upkeep:
             if self._board.first_available(split_tiers(todo)) is None:
                 await self._store.restart_rounds(todo, now_ms, self._backoff)
 
-    async def _purge(self, finished_before_ms: int) -> None:
-        while purged := await self._store.purge(finished_before_ms):
+    async def _purge(self, finished_before_ms: int, refused_before_ms: int) -> None:
+        while purged := await self._store.purge(finished_before_ms, refused_before_ms):
             log.info("upkeep.requests_purged", requests=purged)

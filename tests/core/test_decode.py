@@ -9,7 +9,7 @@ from fakes import PREFIX, START_MS, decoded, incoming, refused, reply_address, r
 
 from mqrouter.core.decode import Limits, dedupe_key
 from mqrouter.core.encode import encode_answer
-from mqrouter.core.request import Answer, Form, Refused, ReplyAddress
+from mqrouter.core.request import Answer, Form, Refused, ReplyAddress, Request
 from mqrouter.core.topics import build_topic_map
 from mqrouter.errors import ErrorCode
 
@@ -289,13 +289,13 @@ def test_id_in_the_payload_goes_before_the_topic() -> None:
         ("60", None, 60.0),
         ("0.5", None, 0.5),
         ("60", 5, 5.0),
-        ("5", 60, 60.0),
+        ("5", 60, 5.0),
         (None, 5, 5.0),
         ("100000", None, 7200.0),
-        ("5", 100_000, 7200.0),
+        ("9000", 100_000, 7200.0),
     ],
 )
-def test_message_expiry_goes_before_ttl_and_both_are_cut_to_the_limit(
+def test_shorter_of_message_expiry_and_ttl_counts_cut_to_the_limit(
     ttl: str | None, expiry_s: int | None, expected_s: float
 ) -> None:
     payload = '{"question": "x"}' if ttl is None else f'{{"question": "x", "ttl_s": {ttl}}}'
@@ -306,13 +306,13 @@ def test_message_expiry_goes_before_ttl_and_both_are_cut_to_the_limit(
 
 def test_nameless_request_has_no_dedupe_key() -> None:
     assert dedupe_key(reply_address(), "d") is None
+    assert dedupe_key(reply_address(correlation=b""), "d") is None
 
 
 def test_same_name_gives_the_same_dedupe_key() -> None:
     assert dedupe_key(reply_address(client_id="a"), "d") == dedupe_key(
         reply_address(client_id="a", form=Form.JSON), "d"
     )
-    assert dedupe_key(reply_address(correlation=b""), "d") is not None
 
 
 def test_dedupe_keys_differ_by_topic_device_and_kind_of_name() -> None:
@@ -340,3 +340,16 @@ def test_listener_with_a_fixed_last_level_gives_no_id() -> None:
     assert not isinstance(first, Refused)
     assert (first.device, first.reply.topic) == ("probe", f"{PREFIX}/answer/probe")
     assert (first.reply.client_id, first.dedupe_key) == (None, None)
+
+
+def test_byte_order_mark_hides_no_json() -> None:
+    """A private question that was taken for text could leave the gateway."""
+    item = decoded(incoming(b'\xef\xbb\xbf{"question": "who owes me", "private": true, "id": "x"}'))
+    assert isinstance(item, Request)
+    assert (item.question.text, item.question.is_private, item.reply.client_id) == ("who owes me", True, "x")
+
+
+def test_byte_order_mark_is_no_part_of_a_text() -> None:
+    item = decoded(incoming(b"\xef\xbb\xbfopen valve 3?"))
+    assert isinstance(item, Request)
+    assert item.question.text == "open valve 3?"

@@ -82,7 +82,7 @@ def test_anything_is_a_request_or_a_refusal(
         assert again == item.question  # the later stages read the same question from the row
         assert START_MS < item.expires_at_ms <= START_MS + 1000 * LIMITS.max_ttl_s
     if item.reply is not None:
-        assert TOPICS.why_not_answerable(item.reply.topic) is None
+        assert TOPICS.why_not_answerable(item.reply.topic, item.device) is None
         assert item.reply.correlation == correlation
         answer = Answer(error=ErrorCode.INTERNAL, error_message=item.message if isinstance(item, Refused) else "x")
         encode_answer(answer, item.reply, item.id, None).payload.decode("utf-8")

@@ -97,3 +97,9 @@ def test_text_is_cut_between_characters_and_at_a_near_sentence_end(
     text: str, max_bytes: int | None, expected: tuple[str, bool]
 ) -> None:
     assert cut_text(text, max_bytes) == expected
+
+
+@pytest.mark.parametrize("char", ["\n", "\0", "\x1b", "\ufffe", "\uffff", "\U0001fffe"])
+def test_user_property_holds_nothing_a_broker_would_close_the_connection_over(char: str) -> None:
+    message = encode_answer(Answer(text="a", model=f"qwen{char}2.5"), reply_address(), "r", None)
+    assert dict(message.user_properties)["mq-model"] == "qwen2.5"

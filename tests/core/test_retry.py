@@ -36,8 +36,9 @@ def test_wait_grows_with_the_rounds() -> None:
 
 
 def test_retry_after_is_a_lower_bound() -> None:
-    assert after(LAST, "edge", Failure.TRANSIENT, retry_after_s=30.0) == GoOn(BOTH, True, 30.0)
-    assert after(LAST, "edge", Failure.TRANSIENT, retry_after_s=0.0) == GoOn(BOTH, True, 1.0)
+    alone = Waiting(("edge",), ("edge",))
+    assert after(alone, "edge", Failure.TRANSIENT, retry_after_s=30.0) == GoOn(alone, True, 30.0)
+    assert after(alone, "edge", Failure.TRANSIENT, retry_after_s=0.0) == GoOn(alone, True, 1.0)
 
 
 @pytest.mark.parametrize("failure", [Failure.REFUSED, Failure.UNFIT])
@@ -51,3 +52,7 @@ def test_final_failure_strikes_the_tier_out(failure: Failure) -> None:
 def test_last_attempt_gives_up(failure: Failure) -> None:
     assert after(BOTH, "hub", failure, attempts=7) == GiveUp()
     assert after(BOTH, "hub", failure, attempts=6) != GiveUp()
+
+
+def test_one_tiers_retry_after_does_not_park_a_request_that_another_could_take() -> None:
+    assert after(LAST, "edge", Failure.TRANSIENT, retry_after_s=86_400.0) == GoOn(BOTH, True, 1.0)

@@ -117,13 +117,20 @@ def test_listener_reads_its_device_where_told() -> None:
 
 def test_request_topics_never_receive_answers() -> None:
     topics = build_topic_map("p", (("farm/+/ask", 1, "x"),), ("#",))
-    assert topics.why_not_answerable("p/ask/d") is not None
-    assert topics.why_not_answerable("farm/d/ask") is not None
-    assert topics.why_not_answerable("p/answer/d") is None
+    assert topics.why_not_answerable("p/ask/d", "d") is not None
+    assert topics.why_not_answerable("farm/d/ask", "d") is not None
+    assert topics.why_not_answerable("p/answer/d", "d") is None
 
 
 @pytest.mark.parametrize("name", ["status", "info", "stats", "event/decision", "cmd/pause"])
 def test_gateways_own_topics_take_no_answers(name: str) -> None:
     topics = build_topic_map("p", (), ("#",))
-    assert topics.why_not_answerable(f"p/{name}") is not None
-    assert topics.why_not_answerable(f"q/{name}") is None
+    assert topics.why_not_answerable(f"p/{name}", "d") is not None
+    assert topics.why_not_answerable(f"q/{name}", "d") is None
+
+
+def test_another_devices_answer_topic_takes_no_answer() -> None:
+    topics = build_topic_map("p", (), ("#",))
+    assert topics.why_not_answerable("p/answer/pump7/42", "pump7") is None
+    assert topics.why_not_answerable("p/answer/pump7/42", "gate") is not None
+    assert topics.why_not_answerable("q/answer/pump7/42", "gate") is None

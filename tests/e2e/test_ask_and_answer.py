@@ -328,3 +328,26 @@ def test_burst_keeps_within_the_window_of_the_broker(site: Site) -> None:
 
         assert {m.correlation for m in device.wait_for_number(60)} == {bytes([number]) for number in range(60)}
     assert not site.gateway.events("mqtt.connection_lost")
+
+
+def test_message_that_paho_would_refuse_stops_nobody(site: Site) -> None:
+    """U+FEFF is allowed in an MQTT string; raising on it would raise again at every redelivery, for ever."""
+    with site.requester() as device:
+        device.subscribe("me/in")
+
+        device.publish(f"{ASK}/odd", "any frost?", reply_to="me/in", correlation=b"1", content_type="text/plain;\ufeff")
+        device.publish(f"{ASK}/probe", "any rain?", reply_to="me/in", correlation=b"2")
+
+        assert device.answer_to(b"1").text == "echo: any frost?"
+        assert device.answer_to(b"2").text == "echo: any rain?"
+
+
+def test_odd_model_name_of_a_tier_blocks_no_answer(site: Site) -> None:
+    """mosquitto closes the connection over a control character in a user property."""
+    site.tier.script = lambda _call: Behaviour(model="qwen\n2.5\ufffe")
+    with site.requester() as device:
+        device.subscribe("me/in")
+
+        device.publish(f"{ASK}/probe", "any hail?", reply_to="me/in", correlation=b"odd")
+
+        assert device.answer_to(b"odd").properties["mq-model"] == "qwen2.5"

@@ -204,7 +204,7 @@ async def running(options: LinkOptions = OPTIONS, context: ssl.SSLContext | None
         replace(options, port=port),
         on_message=incoming.put_nowait,
         on_published=lambda number, reason: published.put_nowait((number, reason)),
-        on_connected=lambda: None,
+        on_connected=lambda _is_session_present: None,
     )
     task = asyncio.create_task(link.run())
     try:

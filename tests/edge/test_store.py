@@ -374,11 +374,11 @@ async def test_new_answers_always_come_after_published_ones(store: Store, databa
     for row in (first, third):
         await store.delivered(row, NOW)
     await store.not_taken(waiting, NOW + 1_000, NOW)
-    assert await store.purge(NOW + 1, 10) == 2
+    assert await store.purge(NOW + 1, 0, 10) == 2
     await store.wake_due(NOW + 1_000)
     (woken,) = await store.outbox_after(third.seq, 10)
     await store.delivered(woken, NOW)
-    assert await store.purge(NOW + 1, 10) == 1
+    assert await store.purge(NOW + 1, 0, 10) == 1
     assert await rows(database, "SELECT count(*) FROM outbox") == [(0,)]
     await answered(store, request(correlation=b"4"))
     assert len(await store.outbox_after(woken.seq, 10)) == 1
@@ -417,18 +417,18 @@ async def test_purge_deletes_what_is_finished_and_delivered(store: Store, databa
     done = await answered(store, request(correlation=b"1"))
     await store.delivered(done, NOW)
     await accept(store, refused(b"\xff", correlation=b"2"), request(correlation=b"3"))
-    assert await store.purge(NOW) == 0
-    assert await store.purge(NOW + 1) == 1
+    assert await store.purge(NOW, NOW) == 0
+    assert await store.purge(NOW + 1, 0) == 1
     assert await states(database) == ["dead", "received"]  # the error answer is not delivered yet
     error = (await store.outbox_after(0, 10))[0]
     await store.delivered(error, NOW)
-    assert await store.purge(NOW + 1) == 1
+    assert await store.purge(NOW + 1, 0) == 1
     assert await rows(database, "SELECT (SELECT count(*) FROM history), (SELECT count(*) FROM outbox)") == [(1, 0)]
 
 
 async def test_purge_takes_bounded_bites(store: Store) -> None:
     await accept(store, *(refused("x", topic=None) for _ in range(7)))
-    assert [await store.purge(NOW + 1, 3) for _ in range(4)] == [3, 3, 1, 0]
+    assert [await store.purge(NOW + 1, 0, 3) for _ in range(4)] == [3, 3, 1, 0]
 
 
 # --- start ------------------------------------------------------------------------------------------
@@ -619,6 +619,15 @@ async def test_id_is_free_again_when_its_window_is_over(store: Store) -> None:
 
 
 async def test_request_refused_without_an_address_is_nothing_to_cancel(store: Store) -> None:
-    item = refused(reply=None)
+    item = refused("x", topic=None)
     await store.accept([item], START_MS)
     assert await store.cancel(item.id, Answer(error=ErrorCode.CANCELLED), START_MS) is State.DEAD
+
+
+async def test_refused_requests_are_purged_by_their_own_time(store: Store, database: FlakyDatabase) -> None:
+    await store.accept([refused(b"\xff"), request("kept")], START_MS)
+    (answer,) = await store.outbox_after(0, 10)
+    assert await store.purge(0, START_MS + 1) == 0  # its error answer has not left yet
+    await store.delivered(answer, START_MS)
+    assert await store.purge(0, START_MS + 1) == 1
+    assert await states(database) == ["received"]

@@ -147,7 +147,7 @@ class StoreLife(RuleBasedStateMachine):
 
     @rule()
     def purge(self) -> None:
-        self.runner.run(self.store.purge(self.now_ms))
+        self.runner.run(self.store.purge(self.now_ms, 0))
 
     @rule(is_ordered=st.booleans())
     def restart(self, is_ordered: bool) -> None:

@@ -330,7 +330,7 @@ async def test_refusal_without_an_error_object_has_no_detail(server: Server, bod
 async def test_question_is_never_sent_on_to_another_address(server: Server, status: int) -> None:
     async with Server().running() as elsewhere:
         server.handler = server.status(status, Location=f"{elsewhere.url}/chat/completions")
-        with pytest.raises(PermanentError, match=f"HTTP {status}"):
+        with pytest.raises(UnreachableError, match=f"HTTP {status}"):
             await ask(server.url)
         assert elsewhere.requests == []
 

@@ -214,6 +214,6 @@ async def test_new_answers_flow_after_everything_old_was_purged(stage: Stage) ->
             await stage.published(*"abc"[:number])
             stage.deliver.acknowledged(number, Publication.TAKEN)
             await until(lambda number=number: stage.deliver.delivered == number)  # type: ignore[misc]
-        assert await stage.store.purge(stage.clock.now_ms() + 1) == 3
+        assert await stage.store.purge(stage.clock.now_ms() + 1, 0) == 3
         await stage.answer("d")
         await stage.published(*"abcd")

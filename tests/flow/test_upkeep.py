@@ -28,7 +28,13 @@ class Stage:
         self.board = TierBoard({"hub": Breaker(2, Backoff(1.0, 60.0))}, clock, lambda: 0.0)
         self.answered = Wakeup()
         self.upkeep = Upkeep(
-            store, self.board, clock, backoff=Backoff(1.0, 60.0), retain_finished_s=RETAIN_S, answered=self.answered
+            store,
+            self.board,
+            clock,
+            backoff=Backoff(1.0, 60.0),
+            retain_finished_s=RETAIN_S,
+            retain_refused_s=RETAIN_S / 10,
+            answered=self.answered,
         )
 
     async def pass_time(self, seconds: float) -> None:

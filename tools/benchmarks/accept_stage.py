@@ -35,7 +35,7 @@ async def main(config: Path, expected: int) -> None:
             wiring.link_options(settings),
             on_message=lambda incoming: intake.put(incoming),  # noqa: PLW0108  not built yet
             on_published=lambda *_: None,
-            on_connected=lambda: print("ready", flush=True),
+            on_connected=lambda _is_session_present: print("ready", flush=True),
         )
         counting = _Counting(link, acknowledged, expected)
         intake = Intake(

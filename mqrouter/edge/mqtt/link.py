@@ -36,7 +36,8 @@ class LinkStatus:
 class MqttLink:
     """Keeps one subscribed connection up, and hands on what arrives.
 
-    `on_message(incoming)`, `on_published(number, reason code)` and `on_connected()` run on the event loop.
+    `on_message(incoming)`, `on_published(number, reason code)` and `on_connected(is_session_present)` run on the
+    event loop.
     """
 
     def __init__(
@@ -45,7 +46,7 @@ class MqttLink:
         *,
         on_message: Callable[[Incoming], None],
         on_published: Callable[[int, int], None],
-        on_connected: Callable[[], None],
+        on_connected: Callable[[bool], None],
     ) -> None:
         self._options = options
         self._on_message = on_message
@@ -151,7 +152,7 @@ class MqttLink:
             session_present=connection.is_session_present,
         )
         self.ready.set()
-        self._on_connected()
+        self._on_connected(connection.is_session_present)
         return connection
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import paho.mqtt.client as paho
+from paho.mqtt import properties as paho_properties
+from paho.mqtt.exception import MQTTException
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
@@ -19,6 +21,22 @@ GRANTED_QOS_1 = 1
 MAX_PACKET_BYTES = 16 * 1024 * 1024  # above the daemon's own limit: mosquitto drops larger ones without a word
 RECEIVE_MAXIMUM_DEFAULT = 65_535
 FIXED_PACKET_BYTES = 16  # header, length fields and packet identifier of a PUBLISH, rounded up
+
+
+def _read_utf(buffer: bytes, length_left: int) -> tuple[str, int]:
+    """Reads an MQTT string, whatever its characters; returns it and the bytes it took.
+
+    paho refuses U+FEFF, which the standard allows (MQTT 5, 1.5.4), by raising on every redelivery: one such message
+    would keep the gateway from ever receiving another. What is not UTF-8 becomes lone surrogates, which no later
+    check lets pass as a topic.
+    """
+    length = int.from_bytes(buffer[:2], "big")
+    if length_left < 2 or length > length_left - 2:
+        raise MQTTException("a string is longer than its packet")
+    return bytes(buffer[2 : 2 + length]).decode("utf-8", "surrogateescape"), length + 2
+
+
+paho_properties.readUTF = _read_utf
 
 
 def connect_properties(options: LinkOptions) -> Properties:

@@ -67,11 +67,13 @@ class Acceptance:
 
     def _may_be_asked_again(self, db: sqlite3.Connection, known: sqlite3.Row, item: Request, now_ms: int) -> bool:
         """True where the id is free again: its window is over, or its sender got an error that says `retryable`."""
+        if is_ready(db, known["seq"]):
+            return False  # its answer is still on the way, and would be taken for the new question's
         if known["finished_at_ms"] is not None and known["finished_at_ms"] + self._dedupe_window_ms <= now_ms:
             return True
         if known["reason"] is None or known["payload_hash"] != item.payload_hash:
             return False
-        return ErrorCode(known["reason"]).is_retryable and not is_ready(db, known["seq"])
+        return ErrorCode(known["reason"]).is_retryable
 
     def _refuse(self, db: sqlite3.Connection, item: Refused, now_ms: int) -> None:
         seq = _insert_refused(db, item, now_ms)
@@ -153,6 +155,11 @@ def _is_redelivery(db: sqlite3.Connection, item: Request | Refused) -> bool:
     """True where the packet was accepted in an earlier connection and only its PUBACK was lost."""
     known = db.execute("SELECT topic, payload_hash FROM packets WHERE mid = ?", (item.incoming.mid,)).fetchone()
     return known is not None and (known["topic"], known["payload_hash"]) == (item.incoming.topic, item.payload_hash)
+
+
+def forget_packets(db: sqlite3.Connection) -> None:
+    """The broker began a new session: its packet identifiers mean other messages now."""
+    db.execute("DELETE FROM packets")
 
 
 def _remember_packet(db: sqlite3.Connection, item: Request | Refused, seq: Seq) -> None:

@@ -26,6 +26,7 @@ T = TypeVar("T")
 Operation = Callable[[sqlite3.Connection], T]
 
 MAX_BATCH = 512
+FATAL_CODES = frozenset({sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
 PRAGMAS = (
     "PRAGMA journal_mode = WAL",
     "PRAGMA synchronous = FULL",
@@ -161,9 +162,9 @@ def _commit(connection: sqlite3.Connection, operations: Sequence[Operation[Any]]
 
 
 def _is_fatal(error: Exception) -> bool:
-    """True for an I/O error: after a failed sync nobody knows what is on disk."""
+    """True for an I/O error, since after a failed sync nobody knows what is on disk, and for a damaged file."""
     code = getattr(error, "sqlite_errorcode", None)
-    return code is not None and (code & 0xFF) == sqlite3.SQLITE_IOERR
+    return code is not None and (code & 0xFF) in FATAL_CODES
 
 
 def _translated(error: Exception) -> StoreError:

@@ -79,10 +79,14 @@ def cancel(
     return state
 
 
-def purge(db: sqlite3.Connection, finished_before_ms: int, limit: int) -> int:
-    return db.execute(
-        "DELETE FROM requests WHERE seq IN (SELECT seq FROM requests WHERE finished_at_ms < ?"
-        " AND NOT EXISTS (SELECT 1 FROM outbox WHERE request = requests.seq AND outbox.state = 'ready')"
-        " LIMIT ?)",
-        (finished_before_ms, limit),
-    ).rowcount
+def purge(db: sqlite3.Connection, finished_before_ms: int, refused_before_ms: int, limit: int) -> int:
+    sent = "NOT EXISTS (SELECT 1 FROM outbox WHERE request = requests.seq AND outbox.state = 'ready')"
+    purged = 0
+    # Two looks, each at its own index: refused rows are many, and among the others of a week they would be lost.
+    for condition, before_ms in (("state = 'dead' AND ", refused_before_ms), ("", finished_before_ms)):
+        purged += db.execute(
+            f"DELETE FROM requests WHERE seq IN"
+            f" (SELECT seq FROM requests WHERE {condition}finished_at_ms < ? AND {sent} LIMIT ?)",
+            (before_ms, limit),
+        ).rowcount
+    return purged

@@ -30,6 +30,8 @@ class Recovery:
 
 def recover(db: sqlite3.Connection, outbox: Outbox, now_ms: int) -> Recovery:
     leased = db.execute("SELECT seq, crashes FROM requests WHERE state = 'leased'").fetchall()
+    # Waits were counted by a clock that may have been wrong, or is now: what waited is tried again.
+    db.execute("UPDATE requests SET not_before_ms = NULL WHERE state = 'pending' AND not_before_ms IS NOT NULL")
     poisoned = [row["seq"] for row in leased if row["crashes"] + 1 >= MAX_CRASHES]
     db.execute("UPDATE requests SET state = 'pending', crashes = crashes + 1 WHERE state = 'leased'")
     note(db, ((row["seq"], now_ms, State.PENDING, "recovered: the daemon stopped meanwhile") for row in leased))

@@ -13,7 +13,7 @@ from mqrouter.core.records import Accepted, OutboxRow, Seq, StoredRequest, join_
 from mqrouter.core.request import Answer, JsonObject, Refused, Request
 from mqrouter.core.retry import Waiting
 from mqrouter.core.states import State
-from mqrouter.edge.store import backlog, endings, leases, outbox
+from mqrouter.edge.store import acceptance, backlog, endings, leases, outbox
 from mqrouter.edge.store.acceptance import Acceptance
 from mqrouter.edge.store.database import Database
 from mqrouter.edge.store.leases import Recovery
@@ -135,8 +135,14 @@ class Store:
 
     async def restart_rounds(self, todo: str, now_ms: int, backoff: Backoff) -> int:
         """Rows that have only `todo` left in their round wait, and then try all their tiers again."""
-        self.partial_lists.discard(todo)
-        return await self._database.write(lambda db: backlog.restart_rounds(db, todo, now_ms, backoff))
+        return await self._database.write(
+            lambda db: backlog.restart_rounds(db, todo, now_ms, backoff),
+            committed=lambda: self.partial_lists.discard(todo),
+        )
+
+    async def forget_packets(self) -> None:
+        """The broker began a new session: a redelivery can only be of what comes from now on."""
+        await self._database.write(acceptance.forget_packets)
 
     async def finish(
         self, request: StoredRequest, answer: Answer, state: State, now_ms: int, *, lease: int | None = None
@@ -189,6 +195,6 @@ class Store:
         """Answers nobody took in time are given up; their requests end undelivered."""
         return await self._database.write(lambda db: outbox.give_up(db, now_ms))
 
-    async def purge(self, finished_before_ms: int, limit: int = 500) -> int:
-        """Deletes finished requests older than the given time, with their answers and history."""
-        return await self._database.write(lambda db: endings.purge(db, finished_before_ms, limit))
+    async def purge(self, finished_before_ms: int, refused_before_ms: int, limit: int = 500) -> int:
+        """Deletes finished and refused requests older than the given times, with their answers and history."""
+        return await self._database.write(lambda db: endings.purge(db, finished_before_ms, refused_before_ms, limit))

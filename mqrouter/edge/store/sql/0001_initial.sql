@@ -46,6 +46,7 @@ CREATE INDEX requests_due             ON requests (todo, priority DESC, seq) WHE
 CREATE INDEX requests_waiting         ON requests (not_before_ms) WHERE state = 'pending' AND not_before_ms IS NOT NULL;
 CREATE INDEX requests_leased          ON requests (seq) WHERE state = 'leased';
 CREATE INDEX requests_expiring        ON requests (expires_at_ms) WHERE state IN ('received', 'pending');
+CREATE INDEX requests_refused         ON requests (finished_at_ms) WHERE state = 'dead' AND finished_at_ms IS NOT NULL;
 CREATE INDEX requests_finished        ON requests (finished_at_ms) WHERE finished_at_ms IS NOT NULL;
 
 -- The terminal answer of a request: at most one, by key. Kept for resending until the request is purged.
