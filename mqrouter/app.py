@@ -69,7 +69,7 @@ class Daemon:
         async with AsyncExitStack() as stack:
             database = await stack.enter_async_context(Database(settings.database))
             self._store = Store(database, Policy(ANSWER_GRACE_MS, int(1000 * settings.limits.dedupe_window_s)))
-            recovery = await self._store.recover(self._clock.now_ms())
+            recovery = await self._store.recover(self._clock.now_ms(), settings.tiers)
             self._link = MqttLink(
                 wiring.link_options(settings),
                 on_message=self._received,

@@ -24,7 +24,10 @@ TERMINAL = frozenset({State.DELIVERED, State.UNDELIVERED, State.EXPIRED, State.D
 
 MOVES: dict[State, frozenset[State]] = {
     State.RECEIVED: frozenset({State.PENDING, State.ANSWERED, State.EXPIRED, State.DEAD, State.CANCELLED}),
-    State.PENDING: frozenset({State.LEASED, State.ANSWERED, State.EXPIRED, State.DEAD, State.CANCELLED}),
+    # Back to received at a start without any of its tiers.
+    State.PENDING: frozenset(
+        {State.RECEIVED, State.LEASED, State.ANSWERED, State.EXPIRED, State.DEAD, State.CANCELLED}
+    ),
     State.LEASED: frozenset({State.PENDING, State.ANSWERED, State.EXPIRED, State.DEAD, State.CANCELLED}),
     State.ANSWERED: frozenset({State.DELIVERED, State.UNDELIVERED}),
 } | {state: frozenset() for state in TERMINAL}

@@ -24,6 +24,7 @@ from mqrouter.errors import ErrorCode, StoreError
 NOW = START_MS
 GRACE_MS = 600_000
 DEDUPE_MS = 3_600_000
+TIERS = frozenset({"hub", "edge"})
 OK = Answer(text="Yes.", tier="hub", model="m")
 HUB_EDGE = Waiting(("hub", "edge"), ("hub", "edge"))
 
@@ -439,12 +440,12 @@ async def restarted(path: Path, times: int, *, claim: bool) -> list[str]:
     for _ in range(times):
         async with Database(path) as database:
             store = Store(database, Policy(GRACE_MS, DEDUPE_MS))
-            await store.recover(NOW)
+            await store.recover(NOW, TIERS)
             if claim:
                 await store.claim("hub", ["hub>edge"], 10, NOW)
     async with Database(path) as database:
         store = Store(database, Policy(GRACE_MS, DEDUPE_MS))
-        await store.recover(NOW)
+        await store.recover(NOW, TIERS)
         return await states(database)
 
 
@@ -454,7 +455,7 @@ async def test_leases_of_an_earlier_life_are_void(tmp_path: Path) -> None:
         leased = await pending(Store(database, Policy(GRACE_MS, DEDUPE_MS)), request())
     async with Database(path) as database:
         store = Store(database, Policy(GRACE_MS, DEDUPE_MS))
-        recovery = await store.recover(NOW)
+        recovery = await store.recover(NOW, TIERS)
         assert (recovery.released, recovery.dead) == (1, 0)
         assert (store.counts[State.PENDING], store.todo_lists) == (1, {"hub>edge"})
         assert not await store.finish(leased, OK, State.ANSWERED, NOW, lease=leased.lease)
@@ -471,11 +472,11 @@ async def test_request_that_kills_the_daemon_three_times_is_dead_with_an_answer(
     assert await restarted(path, MAX_CRASHES - 2, claim=True) == ["pending", "received"]
     async with Database(path) as database:
         store = Store(database, Policy(GRACE_MS, DEDUPE_MS))
-        await store.recover(NOW)
+        await store.recover(NOW, TIERS)
         await store.claim("hub", ["hub>edge"], 10, NOW)
     async with Database(path) as database:
         store = Store(database, Policy(GRACE_MS, DEDUPE_MS))
-        recovery = await store.recover(NOW)
+        recovery = await store.recover(NOW, TIERS)
         assert (recovery.released, recovery.dead) == (0, 1)
         assert await states(database) == ["dead", "received"]
         (answer,) = await store.outbox_after(0, 10)
@@ -631,3 +632,12 @@ async def test_refused_requests_are_purged_by_their_own_time(store: Store, datab
     await store.delivered(answer, START_MS)
     assert await store.purge(0, START_MS + 1) == 1
     assert await states(database) == ["received"]
+
+
+async def test_request_whose_tiers_left_the_configuration_is_decided_again(store: Store) -> None:
+    await accept(store, request())
+    await queue(store, "hub", "edge")
+    await store.recover(NOW, {"regional"})
+    (row,) = await store.next_received(10, ())
+    assert (row.tiers, row.todo) == ((), ())
+    assert (store.counts[State.RECEIVED], store.counts[State.PENDING]) == (1, 0)

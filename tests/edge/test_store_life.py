@@ -45,7 +45,7 @@ class StoreLife(RuleBasedStateMachine):
         async def start() -> None:
             self.database = await Database(self.folder / "x.db").__aenter__()
             self.store = Store(self.database, Policy(GRACE_MS, DEDUPE_MS))
-            await self.store.recover(self.now_ms)
+            await self.store.recover(self.now_ms, TIERS)
 
         self.runner.run(start())
         self.after = 0

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections import Counter
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 
 from mqrouter.core.backoff import Backoff
 from mqrouter.core.records import Seq, StoredRequest
@@ -62,6 +62,18 @@ def restart_rounds(db: sqlite3.Connection, todo: str, now_ms: int, backoff: Back
         " WHERE state = 'pending' AND not_before_ms IS NULL AND todo = ? AND todo <> tiers",
         (now_ms, 1000 * backoff.max_s, 1000 * backoff.min_s, todo),
     ).rowcount
+
+
+def decide_again(db: sqlite3.Connection, todo_lists: Sequence[str], now_ms: int) -> None:
+    """Rows that wait for tiers which the configuration no longer has are undecided once more."""
+    for todo in todo_lists:
+        rows = db.execute("SELECT seq FROM requests WHERE state = 'pending' AND todo = ?", (todo,)).fetchall()
+        db.execute(
+            "UPDATE requests SET state = 'received', tiers = NULL, todo = NULL, not_before_ms = NULL"
+            " WHERE state = 'pending' AND todo = ?",
+            (todo,),
+        )
+        note(db, ((row["seq"], now_ms, State.RECEIVED, f"no tier is left of {todo}") for row in rows))
 
 
 def wake_due(db: sqlite3.Connection, now_ms: int) -> int:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from mqrouter.core.backoff import Backoff
-from mqrouter.core.records import Accepted, OutboxRow, Seq, StoredRequest, join_tiers
+from mqrouter.core.records import Accepted, OutboxRow, Seq, StoredRequest, join_tiers, split_tiers
 from mqrouter.core.request import Answer, JsonObject, Refused, Request
 from mqrouter.core.retry import Waiting
 from mqrouter.core.states import State
@@ -56,9 +56,16 @@ class Store:
 
     # --- start and stop -----------------------------------------------------------------------------
 
-    async def recover(self, now_ms: int) -> Recovery:
-        """Makes every lease of an earlier life void, buries rows that killed it too often, counts what is there."""
+    async def recover(self, now_ms: int, tiers: Collection[str]) -> Recovery:
+        """Makes every lease of an earlier life void, buries rows that killed it too often, counts what is there.
+
+        Rows that wait for none of the configured `tiers` are decided again.
+        """
         recovery = await self._database.write(lambda db: leases.recover(db, self._outbox, now_ms))
+        _, todo_lists, _ = await self._database.read(backlog.inventory)
+        lost = [todo for todo in todo_lists if not set(split_tiers(todo)) & set(tiers)]
+        if lost:
+            await self._database.write(lambda db: backlog.decide_again(db, lost, now_ms))
         self.counts, self.todo_lists, self.partial_lists = await self._database.read(backlog.inventory)
         return recovery
 
