@@ -294,6 +294,7 @@ class Daemon:
             "pid": os.getpid(),
             "gateway": self._settings.gateway.name,
             "config_hash": self._loaded.config_hash,
+            "restart_needed": sorted(changed_sections(self._settings, self._loaded.settings) - RELOADABLE),
             "uptime_s": round(self._clock.monotonic_s() - self._started_s, 1),
             "ready": self.ready.is_set(),
             "broker": {

@@ -42,7 +42,8 @@ def command(
     """Ask a question through the broker and wait for its answer.
 
     \b
-    Exit: 0 answered, 1 answered with an error, 69 no broker, 75 no answer in time (it may still come).
+    Exit: 0 answered, 1 answered with an error, 69 no broker, 75 no answer in time (the question has
+    expired with it).
 
     \b
     Example:
@@ -72,7 +73,8 @@ def command(
 def _ask(settings: Settings, device: str, request_id: str, payload: str, timeout_s: float) -> dict[str, Any]:
     answers: queue.Queue[bytes] = queue.Queue()
     greetings: queue.Queue[str | None] = queue.Queue()
-    client = _client(settings, f"{settings.prefix}/answer/{device}/{request_id}", answers, greetings)
+    status: list[str] = []
+    client = _client(settings, f"{settings.prefix}/answer/{device}/{request_id}", answers, greetings, status)
     try:
         client.connect(settings.mqtt.host, settings.mqtt.port, settings.mqtt.keepalive_s)
         client.loop_start()
@@ -88,7 +90,8 @@ def _ask(settings: Settings, device: str, request_id: str, payload: str, timeout
     try:
         answer: dict[str, Any] = json.loads(answers.get(timeout=timeout_s))
     except queue.Empty:
-        click.echo(f"mqrouter: no answer within {timeout_s:g} s: see `mqrouter queue show {request_id}`", err=True)
+        hint = f"see `mqrouter queue show {request_id}`" if status == ["online"] else "is the daemon running?"
+        click.echo(f"mqrouter: no answer within {timeout_s:g} s: {hint}", err=True)
         sys.exit(Exit.TEMPFAIL)
     finally:
         client.disconnect()
@@ -97,7 +100,11 @@ def _ask(settings: Settings, device: str, request_id: str, payload: str, timeout
 
 
 def _client(
-    settings: Settings, answer_topic: str, answers: queue.Queue[bytes], greetings: queue.Queue[str | None]
+    settings: Settings,
+    answer_topic: str,
+    answers: queue.Queue[bytes],
+    greetings: queue.Queue[str | None],
+    status: list[str],
 ) -> paho.Client:
     """Returns a client that subscribes whenever it connects; `greetings` gets None then, or why the broker refused."""
     import paho.mqtt.client as paho
@@ -116,13 +123,21 @@ def _client(
 
         client.tls_set_context(tls_context(options.tls))
 
+    status_topic = f"{settings.prefix}/status"
+
+    def received(_client: Any, _data: Any, message: paho.MQTTMessage) -> None:
+        if message.topic == status_topic:
+            status[:] = [bytes(message.payload).decode(errors="replace")]
+        else:
+            answers.put(bytes(message.payload))
+
     def connected(_client: Any, _data: Any, _flags: Any, reason: Any, _properties: Any) -> None:
         if reason.is_failure:
             greetings.put(f"it refused: {reason}")
         else:
-            client.subscribe(answer_topic, qos=1)
+            client.subscribe([(answer_topic, 1), (status_topic, 1)])
 
     client.on_connect = connected
     client.on_subscribe = lambda *_: greetings.put(None)
-    client.on_message = lambda _client, _data, message: answers.put(bytes(message.payload))
+    client.on_message = received
     return client

@@ -60,6 +60,9 @@ def open_database(path: Path) -> Iterator[sqlite3.Connection]:
     except FileNotFoundError:
         click.echo(f"mqrouter: there is no database {path} yet: start the daemon with `mqrouter run`", err=True)
         raise SystemExit(Exit.UNAVAILABLE) from None
+    except PermissionError as error:
+        click.echo(f"mqrouter: {path}: {error.strerror}: run this as the daemon's user, or as root", err=True)
+        raise SystemExit(Exit.NOPERM) from error
     except sqlite3.Error as error:
         click.echo(f"mqrouter: {path} cannot be read: {error}", err=True)
         raise SystemExit(Exit.NOPERM if "unable to open" in str(error) else Exit.UNAVAILABLE) from error

@@ -52,6 +52,6 @@ def _next_steps(folder: Path, count: int) -> str:
     return f"""\
 {count} files written to {folder}. Next:
   1. {main}: set mqtt.host and the addresses of your tiers
-  2. mqrouter models pull     fetches the models this device needs
+  2. mqrouter models pull{option}     fetches the models this device needs
   3. mqrouter check{option}
   4. mqrouter run{option}"""

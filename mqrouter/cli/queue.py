@@ -61,7 +61,7 @@ def list_command(
     elif found:
         click.echo(_table(found))
     else:
-        click.echo("no such request", err=True)
+        click.echo("no such request" if states or is_all or route or device else "nothing waits", err=True)
     raise SystemExit(Exit.OK if found else Exit.NOTHING_FOUND)
 
 
@@ -100,14 +100,19 @@ def cancel(config: Path | None, request_id: str) -> None:
     Example:
       mqrouter queue cancel 5a1b0c2d3e4f5061
     """
-    from mqrouter.edge.store.reading import show_request
+    from mqrouter.edge.store.reading import open_requests_under, show_request
 
     settings = load_or_exit(config).settings
     with open_database(settings.database) as db:
         known = show_request(db, request_id, int(time.time() * 1000))
+        same = open_requests_under(db, request_id)
     if known is None:
         click.echo(f"no request {printable(request_id)}", err=True)
         raise SystemExit(Exit.NOTHING_FOUND)
+    if known["id"] != request_id and len(same) > 1:
+        choices = ", ".join(f"{row['id']} (device {printable(row['device'])})" for row in same)
+        click.echo(f"{len(same)} waiting requests have the id {printable(request_id)}; name one: {choices}", err=True)
+        raise SystemExit(Exit.USAGE)
     try:
         status, body = call_daemon(settings.control_socket, "POST", f"/v1/requests/{known['id']}/cancel")
     except DaemonDownError:
@@ -119,7 +124,7 @@ def cancel(config: Path | None, request_id: str) -> None:
     if body["found"] not in WAITING:
         click.echo(f"nothing to cancel: the request is {body['found']}", err=True)
         raise SystemExit(Exit.FAILED)
-    click.echo(f"cancelled (it was {body['found']})")
+    click.echo(f"cancelled {known['id']} of device {printable(known['device'])} (it was {body['found']})")
 
 
 def _table(rows: list[dict[str, Any]]) -> str:
@@ -137,7 +142,7 @@ def _table(rows: list[dict[str, Any]]) -> str:
                 row["waiting_for"],
                 format_age(row["next_attempt_in_s"]),
                 row["attempts"],
-                row["reason"],
+                row["reason"] or row["detail"],
             )
             for row in rows
         ],

@@ -55,7 +55,8 @@ def command(config: Path | None) -> None:
         if code is None or not all(isinstance(cause, (MqrouterError, OSError)) for cause in causes):
             raise  # a fault of ours: the traceback is what we need to see
         for cause in causes:
-            click.echo(f"mqrouter: {cause}", err=True)
+            hint = f" (gateway.data_dir is {loaded.settings.gateway.data_dir})" if isinstance(cause, OSError) else ""
+            click.echo(f"mqrouter: {cause}{hint}", err=True)
         raise SystemExit(code) from None
 
 

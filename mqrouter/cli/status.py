@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -40,8 +41,9 @@ def command(config: Path | None, is_json: bool) -> None:
 def _from_database(path: Path) -> dict[str, Any]:
     from mqrouter.edge.store.reading import count_by_state, oldest_pending_ms
 
-    if not path.exists():
-        return {"requests": {}, "oldest_waiting_s": None}
+    with suppress(PermissionError):  # `open_database` says what to do about that
+        if not path.exists():
+            return {"requests": {}, "oldest_waiting_s": None}
     with open_database(path) as db:
         oldest_ms = oldest_pending_ms(db)
         oldest_s = None if oldest_ms is None else round(time.time() - oldest_ms / 1000, 1)
@@ -69,8 +71,15 @@ def _lines(status: dict[str, Any]) -> str:
     ]
     if status["store_failing"]:
         head.append("  DISK      writing fails: nothing new is accepted until it works again")
+    if status["restart_needed"]:
+        head.append(f"  RESTART   needed for what changed in {', '.join(status['restart_needed'])}")
     tiers = [
-        (f"  {name}", tier["model"], tier["breaker"], tier["in_flight"], tier["reason"])
+        (f"  {name}", tier["model"], tier["breaker"], tier["in_flight"], _why_unused(tier))
         for name, tier in status["tiers"].items()
     ]
-    return "\n".join([*head, format_table(("  TIER", "MODEL", "BREAKER", "IN FLIGHT", "REASON"), tiers)])
+    headers = ("  TIER", "MODEL", "BREAKER", "IN FLIGHT", "REASON")
+    return "\n".join([*head, format_table(headers, tiers, max_width=None)])
+
+
+def _why_unused(tier: dict[str, Any]) -> str | None:
+    return f"asked to be left alone for {format_age(tier['held_s'])}" if tier["held_s"] else tier["reason"]

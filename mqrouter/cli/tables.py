@@ -7,9 +7,9 @@ from collections.abc import Sequence
 MAX_WIDTH = 48
 
 
-def format_table(headers: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
+def format_table(headers: Sequence[str], rows: Sequence[Sequence[object]], *, max_width: int | None = MAX_WIDTH) -> str:
     """Returns left-aligned columns, None shown as a dash, long cells shortened."""
-    cells = [[_cell(value) for value in row] for row in rows]
+    cells = [[_cell(value, max_width) for value in row] for row in rows]
     widths = [max(len(line[i]) for line in [list(headers), *cells]) for i in range(len(headers))]
     lines = [headers, *cells]
     return "\n".join(
@@ -26,9 +26,9 @@ def format_age(seconds: float | None) -> str | None:
     return f"{seconds:.1f} s"
 
 
-def _cell(value: object) -> str:
+def _cell(value: object, max_width: int | None) -> str:
     text = "-" if value is None else printable(str(value))
-    return text if len(text) <= MAX_WIDTH else text[: MAX_WIDTH - 1] + "…"
+    return text if max_width is None or len(text) <= max_width else text[: max_width - 1] + "…"
 
 
 def printable(text: str) -> str:

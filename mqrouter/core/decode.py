@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass, replace
+from difflib import get_close_matches
 from typing import Any
 
 from mqrouter.core.json_fields import boolean, encodable, identifier, integer, non_empty, number, parse_object, string
@@ -166,6 +167,10 @@ def _apparent_id(incoming: Incoming, limits: Limits) -> str | None:
 
 
 def _from_json(value: JsonObject, topic_id: str | None) -> Question:
+    for name in value:
+        if name != "private" and get_close_matches(name.casefold(), ("private", "is_private"), cutoff=0.8):
+            # Other unknown keys are the sender's own business; this one it would be wrong to overlook.
+            raise RequestError(ErrorCode.BAD_REQUEST, f'unknown key {name[:32]!r}; did you mean "private"?')
     messages = _messages(value)
     context = string(value, "context")
     return Question(

@@ -61,11 +61,11 @@ class TopicRule:
         return levels[self.device_level] if self.device_level < len(levels) else ""
 
     def id_of(self, topic: str) -> str | None:
-        """Returns the level after the device's, where the topic ends with it and the filter leaves it open."""
+        """Returns what follows the device's level, as far as the filter leaves it open: one level, or all after #."""
         levels, position = topic.split("/"), self.device_level + 1
-        if len(levels) != position + 1 or not self._is_open(position):
+        if not self._is_open(position) or (len(levels) > position + 1 and not self.filter.endswith("#")):
             return None
-        return levels[position] or None
+        return "/".join(levels[position:]) or None
 
     def _is_open(self, position: int) -> bool:
         """True where the filter has a wildcard for this level."""

@@ -209,17 +209,19 @@ class Attempts:
         detail = getattr(error, "detail", "")
         note = f"{self.name}: {failure}: {error}" + (f": {detail}" if detail else "")
         match step:
-            case GoOn() if self._is_offline_rejected(request, step):
-                await self._end(request, ErrorCode.OFFLINE_REJECTED, note)
+            case GoOn() if self._may_not_wait(request, step):
+                is_rejected = self._judge().plan_for(request.route).when_offline == "reject"
+                code = ErrorCode.OFFLINE_REJECTED if is_rejected else ErrorCode.UPSTREAM_FAILED
+                await self._end(request, code, note)
             case GoOn():
                 await self._release(request, step, note)
             case GiveUp():
                 await self._end(request, ErrorCode.UPSTREAM_FAILED, note)
 
-    def _is_offline_rejected(self, request: StoredRequest, step: GoOn) -> bool:
-        """True where no tier is left that is up, and the route would rather say so than wait."""
-        may_wait = self._judge().plan_for(request.route).when_offline != "reject"
-        return not may_wait and self._board.first_available(step.waiting.tiers) is None
+    def _may_not_wait(self, request: StoredRequest, step: GoOn) -> bool:
+        """True where no tier is left that is up, and the route wants an answer now, or would rather say so."""
+        waits = self._judge().plan_for(request.route).when_offline == "queue"
+        return not waits and self._board.first_available(step.waiting.tiers) is None
 
     async def _release(self, request: StoredRequest, step: GoOn, note: str) -> None:
         now_ms = self._clock.now_ms()

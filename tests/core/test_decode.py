@@ -353,3 +353,15 @@ def test_byte_order_mark_is_no_part_of_a_text() -> None:
     item = decoded(incoming(b"\xef\xbb\xbfopen valve 3?"))
     assert isinstance(item, Request)
     assert item.question.text == "open valve 3?"
+
+
+@pytest.mark.parametrize("name", ["privat", "Private", "is_private", "privte"])
+def test_misspelt_private_is_no_request(name: str) -> None:
+    """Overlooked, it would let a private question leave the gateway."""
+    item = decoded(incoming(json.dumps({"question": "a", name: True})))
+    assert isinstance(item, Refused)
+    assert (item.code, "private" in item.message) == (ErrorCode.BAD_REQUEST, True)
+
+
+def test_other_unknown_keys_are_the_senders_business() -> None:
+    assert isinstance(decoded(incoming('{"question": "a", "firmware": "1.2", "session_id": 4}')), Request)

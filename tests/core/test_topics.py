@@ -86,7 +86,7 @@ def test_own_topics_name_device_and_id() -> None:
     assert rule.answer_topic(f"{PREFIX}/ask/d1") == f"{PREFIX}/answer/d1"
     assert rule.answer_topic(f"{PREFIX}/ask/d1/9") == f"{PREFIX}/answer/d1/9"
     assert rule.answer_topic(f"{PREFIX}/ask/d1/") == f"{PREFIX}/answer/d1"
-    assert rule.answer_topic(f"{PREFIX}/ask/d1/9/more") == f"{PREFIX}/answer/d1"
+    assert rule.answer_topic(f"{PREFIX}/ask/d1/9/more") == f"{PREFIX}/answer/d1/9/more"
 
 
 @pytest.mark.parametrize(

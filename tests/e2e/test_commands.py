@@ -213,8 +213,24 @@ def test_queue_cancel_takes_every_name_that_show_takes(site: Site) -> None:
 
         result = site.gateway.cli("queue", "cancel", "my own")
 
-        assert (result.returncode, result.stdout) == (0, "cancelled (it was leased)\n"), result.stderr
+        assert result.returncode == 0, result.stderr
+        assert result.stdout.endswith("of device own (it was leased)\n")
         assert device.answer_to(b"o").error_code == "cancelled"
+
+
+@pytest.mark.real_model
+def test_queue_cancel_does_not_guess_between_devices(site: Site) -> None:
+    site.tier.hold()
+    with site.requester() as device:
+        for name in ("left", "right"):
+            device.publish(f"{ASK}/{name}/1", f"frost, {name}?")
+            site.gateway.wait_for_request(device=name, state="leased")
+
+        result = site.gateway.cli("queue", "cancel", "1")
+
+        assert result.returncode == 2
+        assert "2 waiting requests have the id 1" in result.stderr
+        assert "device left" in result.stderr
 
 
 @pytest.mark.real_model

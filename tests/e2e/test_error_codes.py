@@ -238,7 +238,8 @@ def test_cancelled_question_is_told(site: Site, state: str) -> None:
 
             result = site.gateway.cli("queue", "cancel", row["id"])
 
-            assert (result.returncode, result.stdout) == (0, f"cancelled (it was {state})\n"), result.stderr
+            told = f"cancelled {row['id']} of device {state} (it was {state})\n"
+            assert (result.returncode, result.stdout) == (0, told), result.stderr
             answer = device.answer_to(state.encode())
             assert answer.error_code == "cancelled"
             site.tier.release()

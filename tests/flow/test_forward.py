@@ -523,3 +523,13 @@ async def test_private_request_never_reaches_a_tier_that_lost_its_trust(stage: S
     assert stage.hub is BreakerState.CLOSED
     (answer,) = map(json.loads, await stage.answers())
     assert answer["answer"] == "Stays here."
+
+
+async def test_answer_locally_means_now_or_not_at_all(stage: Stage) -> None:
+    """With the hub down and the local answer unfit, waiting a day for the hub is not what the route asked for."""
+    stage.judge = judge(to=["edge", "hub"], when_offline="answer_locally")
+    stage.board.unreachable("hub", "down")
+    async with running(stage.lane("edge", ScriptedTier([LOOP])).run):
+        await stage.queue("a", tiers=("edge", "hub"))
+        await stage.done()
+    assert (await stage.answers())[0].startswith("error upstream_failed: edge: unfit")

@@ -65,7 +65,9 @@ class Database:
             await self._connection.close()
             self._lock.close()
             if isinstance(error, sqlite3.Error):
-                raise StoreError(f"{self._path}: {error}") from error
+                raise StoreError(
+                    f"{self._path}: {error}; if it is damaged, move it aside together with its -wal and -shm files"
+                ) from error
             raise
         self._writer = asyncio.create_task(self._write_forever(), name="store.writer")
         return self

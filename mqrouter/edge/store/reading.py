@@ -6,6 +6,7 @@ A connection of its own, opened read-only: it never writes and never checkpoints
 from __future__ import annotations
 
 import json
+import os
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,13 +19,20 @@ COLUMNS = (
     " attempts, received_at_ms, expires_at_ms, not_before_ms, finished_at_ms, model"
 )
 
+LAST_FAILURE = (
+    "(SELECT note FROM history WHERE request = requests.seq AND event = 'pending' AND note LIKE '%: %'"
+    " ORDER BY history.seq DESC LIMIT 1)"
+)
+
 
 @contextmanager
 def open_read_only(path: Path) -> Iterator[sqlite3.Connection]:
-    """Raises FileNotFoundError where there is no database yet, sqlite3.Error where it cannot be read."""
-    if not path.exists():
-        raise FileNotFoundError(path)
-    db = sqlite3.connect(f"file:{quote(str(path))}?mode=ro", uri=True, timeout=5.0)
+    """Raises OSError where there is no database, or none this user may see; sqlite3.Error where it cannot be read."""
+    path.stat()
+    # Who may not write beside the file can read it all the same while nobody writes: then there is no log beside it.
+    is_quiet = not path.with_name(path.name + "-wal").exists() and not os.access(path.parent, os.W_OK)
+    mode = "immutable=1" if is_quiet else "mode=ro"
+    db = sqlite3.connect(f"file:{quote(str(path))}?{mode}", uri=True, timeout=5.0)
     db.row_factory = sqlite3.Row
     try:
         yield db
@@ -45,7 +53,9 @@ def list_requests(
             conditions.append(f"{column} = ?")
             values.append(wanted)
     rows = db.execute(
-        f"SELECT {COLUMNS} FROM requests WHERE {' AND '.join(conditions)} ORDER BY seq DESC LIMIT ?", (*values, limit)
+        f"SELECT {COLUMNS}, {LAST_FAILURE} AS failure FROM requests"
+        f" WHERE {' AND '.join(conditions)} ORDER BY seq DESC LIMIT ?",
+        (*values, limit),
     )
     return [_summary(row, now_ms) for row in rows]
 
@@ -53,8 +63,9 @@ def list_requests(
 def show_request(db: sqlite3.Connection, request_id: str, now_ms: int) -> dict[str, Any] | None:
     """Returns everything about one request, found by its id or by the requester's own (then the latest)."""
     row = db.execute(
-        "SELECT * FROM requests WHERE id = :id UNION ALL SELECT * FROM (SELECT * FROM requests"
-        " WHERE client_id = :id ORDER BY seq DESC LIMIT 1) LIMIT 1",
+        f"SELECT *, {LAST_FAILURE} AS failure FROM requests WHERE seq = coalesce("
+        "(SELECT seq FROM requests WHERE id = :id),"
+        " (SELECT seq FROM requests WHERE client_id = :id ORDER BY seq DESC LIMIT 1))",
         {"id": request_id},
     ).fetchone()
     if row is None:
@@ -74,6 +85,15 @@ def show_request(db: sqlite3.Connection, request_id: str, now_ms: int) -> dict[s
     }
 
 
+def open_requests_under(db: sqlite3.Connection, client_id: str) -> list[dict[str, Any]]:
+    """Returns the waiting requests that carry this id of the requester's own: several devices may count from 1."""
+    rows = db.execute(
+        "SELECT id, device FROM requests WHERE client_id = ? AND state IN ('received', 'pending', 'leased')",
+        (client_id,),
+    )
+    return [dict(row) for row in rows]
+
+
 def count_by_state(db: sqlite3.Connection) -> dict[str, int]:
     return {row["state"]: row["n"] for row in db.execute("SELECT state, count(*) AS n FROM requests GROUP BY state")}
 
@@ -91,7 +111,7 @@ def _summary(row: sqlite3.Row, now_ms: int) -> dict[str, Any]:
         "client_id": row["client_id"],
         "state": row["state"],
         "reason": row["reason"],
-        "detail": row["detail"],
+        "detail": row["detail"] or row["failure"],
         "device": row["device"],
         "route": row["route"],
         "tier": row["tier"],
