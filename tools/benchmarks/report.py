@@ -45,6 +45,12 @@ def print_table(figures: Sequence[Figure]) -> None:
 
 
 def _row(figure: Figure) -> tuple[str, ...]:
-    reference = "" if figure.reference is None else f"{figure.reference:,.4g} {figure.unit} ({figure.reference_name})"
+    reference = (
+        "" if figure.reference is None else f"{_number(figure.reference)} {figure.unit} ({figure.reference_name})"
+    )
     ratio = "" if figure.ratio is None else f"{figure.ratio:.2f}"
-    return (figure.bench, figure.what, f"{figure.value:,.4g} {figure.unit}", reference, ratio, figure.target)
+    return (figure.bench, figure.what, f"{_number(figure.value)} {figure.unit}", reference, ratio, figure.target)
+
+
+def _number(value: float) -> str:
+    return f"{value:,.0f}" if value >= 1000 else f"{value:.4g}"
