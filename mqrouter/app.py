@@ -30,6 +30,7 @@ from mqrouter.flow.decide import Decide
 from mqrouter.flow.deliver import Deliver, Publication
 from mqrouter.flow.forward import Lane
 from mqrouter.flow.intake import Intake
+from mqrouter.flow.judge import Judge
 from mqrouter.flow.ports import TierClient
 from mqrouter.flow.supervise import Supervisor
 from mqrouter.flow.tiers import TierBoard
@@ -57,6 +58,8 @@ class Daemon:
         self._started_s = self._clock.monotonic_s()
         self._stop = asyncio.Event()
         self._reloading = asyncio.Lock()
+        self._decide: Decide | None = None
+        """None until the embedder is loaded."""
         self.ready = asyncio.Event()
         """Set once the models are loaded and the broker is subscribed."""
 
@@ -120,6 +123,7 @@ class Daemon:
             backoff=wiring.round_backoff(settings),
             retain_finished_s=settings.limits.retain_finished_s,
             retain_refused_s=settings.limits.retain_refused_s,
+            judge=lambda: None if self._decide is None else self._decide.judge,
             answered=self._answered,
         )
 
@@ -136,7 +140,7 @@ class Daemon:
                 self._board,
                 self._clock,
                 random.random,
-                judge=lambda: self._decide.judge,
+                judge=self._judge,
                 answered=self._answered,
             )
             lane = Lane(name, client, attempts, self._store, self._board, self._clock, concurrency=tier.concurrency)
@@ -258,6 +262,7 @@ class Daemon:
         if waiting:
             log.warning("daemon.restart_needed", sections=sorted(waiting))
         self._loaded = loaded
+        assert self._decide is not None  # ready
         self._decide.judge = judge
         configure_logs(loaded.settings.log)
         self._manager.notify(STATUS=self._status_line())
@@ -265,6 +270,10 @@ class Daemon:
         return True
 
     # --- answers to the outside ---------------------------------------------------------------------
+
+    def _judge(self) -> Judge:
+        assert self._decide is not None  # the lanes start after it
+        return self._decide.judge
 
     def _received(self, incoming: Incoming) -> None:
         self._intake.put(incoming)

@@ -210,9 +210,7 @@ class Attempts:
         note = f"{self.name}: {failure}: {error}" + (f": {detail}" if detail else "")
         match step:
             case GoOn() if self._may_not_wait(request, step):
-                is_rejected = self._judge().plan_for(request.route).when_offline == "reject"
-                code = ErrorCode.OFFLINE_REJECTED if is_rejected else ErrorCode.UPSTREAM_FAILED
-                await self._end(request, code, note)
+                await self._end(request, self._judge().offline_code(request.route), note)
             case GoOn():
                 await self._release(request, step, note)
             case GiveUp():
@@ -220,8 +218,7 @@ class Attempts:
 
     def _may_not_wait(self, request: StoredRequest, step: GoOn) -> bool:
         """True where no tier is left that is up, and the route wants an answer now, or would rather say so."""
-        waits = self._judge().plan_for(request.route).when_offline == "queue"
-        return not waits and self._board.first_available(step.waiting.tiers) is None
+        return not self._judge().is_patient(request.route) and self._board.first_available(step.waiting.tiers) is None
 
     async def _release(self, request: StoredRequest, step: GoOn, note: str) -> None:
         now_ms = self._clock.now_ms()

@@ -55,6 +55,19 @@ class Judge:
         """Returns the plan of a route; that of abstaining for none, or for one that a reload took away."""
         return self.abstain if route is None else self.routes.get(route, self.abstain)
 
+    def is_patient(self, route: str | None) -> bool:
+        """True where a request of this route may wait for a tier to come back."""
+        return self.plan_for(route).when_offline == "queue"
+
+    def impatient_routes(self) -> list[str | None]:
+        """Returns the routes that want an answer now; None stands for the questions no route claimed."""
+        return [route for route in (*self.routes, None) if not self.is_patient(route)]
+
+    def offline_code(self, route: str | None) -> ErrorCode:
+        """Returns what an impatient route's sender is told when no tier is up."""
+        is_rejected = self.plan_for(route).when_offline == "reject"
+        return ErrorCode.OFFLINE_REJECTED if is_rejected else ErrorCode.UPSTREAM_FAILED
+
     def prompt_for(self, route: str | None) -> str | None:
         name = self.plan_for(route).prompt
         return None if name is None else self.prompts.get(name)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 
 import structlog
 
@@ -11,6 +12,7 @@ from mqrouter.core.records import StoredRequest, split_tiers
 from mqrouter.core.request import Answer
 from mqrouter.core.states import State
 from mqrouter.errors import ErrorCode, StoreError, StoreFatalError
+from mqrouter.flow.judge import Judge
 from mqrouter.flow.ports import Clock, Store
 from mqrouter.flow.tiers import TierBoard
 from mqrouter.flow.wakeup import Wakeup
@@ -31,6 +33,7 @@ class Upkeep:
         backoff: Backoff,
         retain_finished_s: float,
         retain_refused_s: float,
+        judge: Callable[[], Judge | None],
         answered: Wakeup,
     ) -> None:
         self._store = store
@@ -39,6 +42,9 @@ class Upkeep:
         self._backoff = backoff
         self._retain_ms = int(retain_finished_s * 1000)
         self._retain_refused_ms = int(retain_refused_s * 1000)
+        self._judge = judge
+        self._down: set[str] = set()
+        """Tier lists known to have no tier that is up."""
         self._answered = answered
         self._purge_at_s = 0.0
 
@@ -58,6 +64,7 @@ class Upkeep:
         if due_ms is not None and due_ms <= now_ms:  # an idle gateway must not wear out its card
             await self._handle_due(now_ms)
         await self._restart_stuck_rounds(now_ms)
+        await self._end_what_may_not_wait(now_ms)
         if self._clock.monotonic_s() >= self._purge_at_s:
             self._purge_at_s = self._clock.monotonic_s() + PURGE_EVERY_S
             await self._purge(now_ms - self._retain_ms, now_ms - self._retain_refused_ms)
@@ -92,6 +99,31 @@ class Upkeep:
         for todo in tuple(self._store.partial_lists):
             if self._board.first_available(split_tiers(todo)) is None:
                 await self._store.restart_rounds(todo, now_ms, self._backoff)
+
+    async def _end_what_may_not_wait(self, now_ms: int) -> None:
+        """Requests of routes that do not queue end when the last of their tiers goes down, once each time it does."""
+        judge = self._judge()
+        if judge is None:
+            return
+        for todo in tuple(self._store.todo_lists):
+            if self._board.first_available(split_tiers(todo)) is not None:
+                self._down.discard(todo)
+            elif todo not in self._down:
+                await self._end_waiting(judge, todo, now_ms)
+                self._down.add(todo)
+
+    async def _end_waiting(self, judge: Judge, todo: str, now_ms: int) -> None:
+        routes = judge.impatient_routes()
+        while requests := await self._store.waiting_for(todo, routes):
+            for request in requests:
+                answer = Answer(
+                    error=judge.offline_code(request.route),
+                    error_message=f"none of {todo.replace('>', ', ')} can be reached any more",
+                    route=request.route,
+                    latency_ms=now_ms - request.received_at_ms,
+                )
+                await self._store.finish(request, answer, State.ANSWERED, now_ms)
+            self._answered.give()
 
     async def _purge(self, finished_before_ms: int, refused_before_ms: int) -> None:
         while purged := await self._store.purge(finished_before_ms, refused_before_ms):

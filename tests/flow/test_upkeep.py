@@ -6,7 +6,7 @@ import asyncio
 from typing import Any
 
 import pytest
-from fakes import START_MS, FakeClock, FlakyDatabase, request, running, settled, until
+from fakes import START_MS, FakeClock, FlakyDatabase, judge, request, running, settled, until
 
 from mqrouter.core.backoff import Backoff
 from mqrouter.core.breaker import Breaker
@@ -27,6 +27,7 @@ class Stage:
         self.store, self.database, self.clock = store, database, clock
         self.board = TierBoard({"hub": Breaker(2, Backoff(1.0, 60.0))}, clock, lambda: 0.0)
         self.answered = Wakeup()
+        self.judge = judge()
         self.upkeep = Upkeep(
             store,
             self.board,
@@ -34,6 +35,7 @@ class Stage:
             backoff=Backoff(1.0, 60.0),
             retain_finished_s=RETAIN_S,
             retain_refused_s=RETAIN_S / 10,
+            judge=lambda: self.judge,
             answered=self.answered,
         )
 
@@ -155,3 +157,24 @@ async def test_request_is_not_stuck_with_a_tier_that_went_down(stage: Stage) -> 
         stage.board.unreachable("hub", "gone")
         await stage.pass_time(1.0)
         assert await stage.todo() == ["edge>hub"]
+
+
+@pytest.mark.parametrize(
+    ("when_offline", "state", "code"),
+    [("reject", "answered", "offline_rejected"), ("queue", "pending", None)],
+)
+async def test_waiting_requests_of_a_route_that_rejects_end_when_their_last_tier_goes_down(
+    stage: Stage, when_offline: str, state: str, code: str | None
+) -> None:
+    stage.judge = judge(to=["hub"], when_offline=when_offline)
+    await stage.store.accept([request()], START_MS)
+    (row,) = await stage.store.next_received(1, ())
+    await stage.store.queue_for_tiers(row, ("hub",), route="cattle", confidence=0.5, decision={}, now_ms=START_MS)
+    async with running(stage.upkeep.run):
+        await stage.pass_time(1.0)
+        assert await stage.states() == ["pending"]
+        stage.board.unreachable("hub", "gone")
+        await stage.pass_time(1.0)
+        assert await stage.states() == [state]
+    answers = await stage.store.outbox_after(0, 10)
+    assert [answer.reason for answer in answers] == ([] if code is None else [code])

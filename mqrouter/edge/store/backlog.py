@@ -64,6 +64,16 @@ def restart_rounds(db: sqlite3.Connection, todo: str, now_ms: int, backoff: Back
     ).rowcount
 
 
+def waiting_for(db: sqlite3.Connection, todo: str, routes: Collection[str | None], limit: int) -> list[StoredRequest]:
+    names = [route or "" for route in routes]  # a route has a name; the questions without one are NULL
+    rows = db.execute(
+        f"SELECT * FROM requests WHERE state = 'pending' AND todo = ? AND todo = tiers"
+        f" AND coalesce(route, '') IN ({', '.join('?' * len(names))}) LIMIT ?",
+        (todo, *names, limit),
+    )
+    return [stored_request(row) for row in rows]
+
+
 def decide_again(db: sqlite3.Connection, todo_lists: Sequence[str], now_ms: int) -> None:
     """Rows that wait for tiers which the configuration no longer has are undecided once more."""
     for todo in todo_lists:

@@ -147,6 +147,10 @@ class Store:
             committed=lambda: self.partial_lists.discard(todo),
         )
 
+    async def waiting_for(self, todo: str, routes: Collection[str | None], limit: int = 200) -> list[StoredRequest]:
+        """Returns requests of these routes that wait for the tiers `todo`, all of theirs."""
+        return await self._database.read(lambda db: backlog.waiting_for(db, todo, routes, limit))
+
     async def forget_packets(self) -> None:
         """The broker began a new session: a redelivery can only be of what comes from now on."""
         await self._database.write(acceptance.forget_packets)
