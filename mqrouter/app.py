@@ -16,7 +16,6 @@ from mqrouter import __version__, logs, wiring
 from mqrouter.config import Loaded
 from mqrouter.core.rate import DeviceRates
 from mqrouter.core.request import Answer, Incoming, RequestId
-from mqrouter.core.states import State
 from mqrouter.edge.chat import ChatWorker
 from mqrouter.edge.control import ControlSocket
 from mqrouter.edge.mqtt.link import MqttLink
@@ -36,6 +35,7 @@ from mqrouter.flow.supervise import Supervisor
 from mqrouter.flow.tiers import TierBoard
 from mqrouter.flow.upkeep import Upkeep
 from mqrouter.flow.wakeup import Wakeup
+from mqrouter.report import Report
 from mqrouter.settings import LocalTier, LogSettings, Settings
 
 log = structlog.get_logger("daemon")
@@ -81,7 +81,8 @@ class Daemon:
             )
             self._build_stages()
             await self._build_lanes(stack)
-            self.monitor = LoopMonitor(self._manager, self._status_line)
+            self._monitor = LoopMonitor(self._manager, self._status_line)
+            self._report = self._build_report()
             log.info(
                 "daemon.started", version=__version__, pid=os.getpid(), recovered=recovery.released, dead=recovery.dead
             )
@@ -156,6 +157,20 @@ class Daemon:
             return worker
         return await stack.enter_async_context(wiring.upstream_client(name, tier))
 
+    def _build_report(self) -> Report:
+        return Report(
+            settings=self._settings,
+            clock=self._clock,
+            link=self._link,
+            store=self._store,
+            intake=self._intake,
+            deliver=self._deliver,
+            board=self._board,
+            lanes=self._lanes,
+            workers=self._workers,
+            lag_ms=self._monitor.lag_ms,
+        )
+
     # --- starting -----------------------------------------------------------------------------------
 
     async def _start_unless_stopped(self, supervisor: Supervisor, stack: AsyncExitStack) -> None:
@@ -171,7 +186,7 @@ class Daemon:
         """Accepting begins at once; deciding when the embedder is loaded."""
         supervisor.start(
             {
-                "loop": self.monitor.run,
+                "loop": self._monitor.run,
                 "intake": self._intake.run,
                 "mqtt": self._link.run,
                 "deliver": self._deliver.run,
@@ -210,7 +225,7 @@ class Daemon:
                 log.warning("daemon.broker_missing", error=self._link.status.error)
         elapsed_ms = round(1000 * (self._clock.monotonic_s() - self._started_s))
         log.info("daemon.ready", elapsed_ms=elapsed_ms, routes=len(self._settings.routes))
-        self._manager.notify(READY=1, STATUS=self._status_line())
+        self._manager.notify(READY=1, STATUS=self._report.line())
         self.ready.set()
         for name, tier in self._settings.tiers.items():
             if isinstance(tier, LocalTier) and tier.start == "at_start" and name in self._workers:
@@ -265,7 +280,7 @@ class Daemon:
         assert self._decide is not None  # ready
         self._decide.judge = judge
         configure_logs(loaded.settings.log)
-        self._manager.notify(STATUS=self._status_line())
+        self._manager.notify(STATUS=self._report.line())
         log.info("daemon.reloaded", config_hash=loaded.config_hash, routes=len(loaded.settings.routes))
         return True
 
@@ -295,51 +310,17 @@ class Daemon:
         self._answered.give()
         return found
 
+    def _status_line(self) -> str:
+        return self._report.line()
+
     def status(self) -> dict[str, Any]:
         """Returns what `mqrouter status` shows; JSON-ready."""
-        link = self._link.status
-        return {
-            "version": __version__,
-            "pid": os.getpid(),
-            "gateway": self._settings.gateway.name,
-            "config_hash": self._loaded.config_hash,
-            "restart_needed": sorted(changed_sections(self._settings, self._loaded.settings) - RELOADABLE),
-            "uptime_s": round(self._clock.monotonic_s() - self._started_s, 1),
-            "ready": self.ready.is_set(),
-            "broker": {
-                "address": f"{self._settings.mqtt.host}:{self._settings.mqtt.port}",
-                "connected": link.is_connected,
-                "protocol": link.protocol,
-                "error": link.error,
-                "connections": link.connections,
-            },
-            "store_failing": self._intake.is_store_failing,
-            "requests": {
-                str(state): self._store.counts[state] for state in (State.RECEIVED, State.PENDING, State.LEASED)
-            },
-            "accepted": dict(self._intake.counts),
-            "delivered": self._deliver.delivered,
-            "tiers": {lane.name: self._tier_status(lane) for lane in self._lanes},
-            "loop_lag_ms": {"p50": round(self.monitor.lag_ms(0.5), 2), "p99": round(self.monitor.lag_ms(0.99), 2)},
-        }
-
-    def _tier_status(self, lane: Lane) -> dict[str, Any]:
-        breaker = self._board.breakers[lane.name]
-        worker = self._workers.get(lane.name)
-        return {
-            "breaker": str(breaker.state),
-            "usable": self._board.is_available(lane.name),
-            "reason": breaker.reason or None,
-            "held_s": round(breaker.held_s(self._clock.monotonic_s()), 1),
-            "in_flight": lane.in_flight,
-            "model": self._settings.tiers[lane.name].model,
-        } | ({} if worker is None else {"worker_pid": worker.pid, "worker_starts": worker.starts})
-
-    def _status_line(self) -> str:
-        broker = "connected" if self._link.is_connected else "no broker"
-        down = [name for name in self._board.breakers if not self._board.is_available(name)]
-        tiers = f"down: {', '.join(down)}" if down else "all tiers usable"
-        return f"{broker}; {self._store.counts[State.PENDING]} pending; {tiers}"
+        return self._report.full(
+            config_hash=self._loaded.config_hash,
+            restart_needed=sorted(changed_sections(self._settings, self._loaded.settings) - RELOADABLE),
+            is_ready=self.ready.is_set(),
+            uptime_s=self._clock.monotonic_s() - self._started_s,
+        )
 
 
 def changed_sections(old: Settings, new: Settings) -> set[str]:

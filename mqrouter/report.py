@@ -1,0 +1,83 @@
+"""How the daemon is doing, as `mqrouter status` shows it and as one line for the service manager."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from mqrouter import __version__
+from mqrouter.core.states import State
+from mqrouter.edge.chat import ChatWorker
+from mqrouter.edge.mqtt.link import MqttLink
+from mqrouter.edge.store.store import Store
+from mqrouter.flow.deliver import Deliver
+from mqrouter.flow.forward import Lane
+from mqrouter.flow.intake import Intake
+from mqrouter.flow.ports import Clock
+from mqrouter.flow.tiers import TierBoard
+from mqrouter.settings import Settings
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """Reads the running parts; changes none. `settings` are those the daemon was started with."""
+
+    settings: Settings
+    clock: Clock
+    link: MqttLink
+    store: Store
+    intake: Intake
+    deliver: Deliver
+    board: TierBoard
+    lanes: Sequence[Lane]
+    workers: Mapping[str, ChatWorker]
+    lag_ms: Callable[[float], float]
+
+    def full(
+        self, *, config_hash: str, restart_needed: Sequence[str], is_ready: bool, uptime_s: float
+    ) -> dict[str, Any]:
+        """Returns everything, JSON-ready."""
+        link = self.link.status
+        active = (State.RECEIVED, State.PENDING, State.LEASED)
+        return {
+            "version": __version__,
+            "pid": os.getpid(),
+            "gateway": self.settings.gateway.name,
+            "config_hash": config_hash,
+            "restart_needed": list(restart_needed),
+            "uptime_s": round(uptime_s, 1),
+            "ready": is_ready,
+            "broker": {
+                "address": f"{self.settings.mqtt.host}:{self.settings.mqtt.port}",
+                "connected": link.is_connected,
+                "protocol": link.protocol,
+                "error": link.error,
+                "connections": link.connections,
+            },
+            "store_failing": self.intake.is_store_failing,
+            "requests": {str(state): self.store.counts[state] for state in active},
+            "accepted": dict(self.intake.counts),
+            "delivered": self.deliver.delivered,
+            "tiers": {lane.name: self._tier(lane) for lane in self.lanes},
+            "loop_lag_ms": {"p50": round(self.lag_ms(0.5), 2), "p99": round(self.lag_ms(0.99), 2)},
+        }
+
+    def line(self) -> str:
+        broker = "connected" if self.link.is_connected else "no broker"
+        down = [name for name in self.board.breakers if not self.board.is_available(name)]
+        tiers = f"down: {', '.join(down)}" if down else "all tiers usable"
+        return f"{broker}; {self.store.counts[State.PENDING]} pending; {tiers}"
+
+    def _tier(self, lane: Lane) -> dict[str, Any]:
+        breaker = self.board.breakers[lane.name]
+        worker = self.workers.get(lane.name)
+        return {
+            "breaker": str(breaker.state),
+            "usable": self.board.is_available(lane.name),
+            "reason": breaker.reason or None,
+            "held_s": round(breaker.held_s(self.clock.monotonic_s()), 1),
+            "in_flight": lane.in_flight,
+            "model": self.settings.tiers[lane.name].model,
+        } | ({} if worker is None else {"worker_pid": worker.pid, "worker_starts": worker.starts})
