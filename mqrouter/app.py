@@ -320,6 +320,7 @@ class Daemon:
             restart_needed=sorted(changed_sections(self._settings, self._loaded.settings) - RELOADABLE),
             is_ready=self.ready.is_set(),
             uptime_s=self._clock.monotonic_s() - self._started_s,
+            abstained=0 if self._decide is None else self._decide.abstained,
         )
 
 

@@ -36,7 +36,7 @@ class Report:
     lag_ms: Callable[[float], float]
 
     def full(
-        self, *, config_hash: str, restart_needed: Sequence[str], is_ready: bool, uptime_s: float
+        self, *, config_hash: str, restart_needed: Sequence[str], is_ready: bool, uptime_s: float, abstained: int
     ) -> dict[str, Any]:
         """Returns everything, JSON-ready."""
         link = self.link.status
@@ -59,6 +59,7 @@ class Report:
             "store_failing": self.intake.is_store_failing,
             "requests": {str(state): self.store.counts[state] for state in active},
             "accepted": dict(self.intake.counts),
+            "abstained": abstained,
             "delivered": self.deliver.delivered,
             "tiers": {lane.name: self._tier(lane) for lane in self.lanes},
             "loop_lag_ms": {"p50": round(self.lag_ms(0.5), 2), "p99": round(self.lag_ms(0.99), 2)},

@@ -66,7 +66,8 @@ def _lines(status: dict[str, Any]) -> str:
         f"mqrouter {status['version']} on {status['gateway']}: {'ready' if status['ready'] else 'starting'},"
         f" up {format_age(status['uptime_s'])}, process {status['pid']}",
         f"  broker    {broker['address']}: {link}",
-        f"  requests  {requests}; {status['delivered']} answers delivered since the start",
+        f"  requests  {requests}; {status['delivered']} answers delivered,"
+        f" {status['abstained']} questions no route claimed, since the start",
         f"  loop lag  p50 {status['loop_lag_ms']['p50']} ms, p99 {status['loop_lag_ms']['p99']} ms",
     ]
     if status["store_failing"]:

@@ -165,7 +165,12 @@ class ChatWorker:
 
     async def _crashed(self) -> TransientError:
         assert self._process is not None
-        code = await self._process.wait()
+        try:
+            async with asyncio.timeout(STOP_TIMEOUT_S):
+                await self._process.wait()
+        except TimeoutError:  # it closed its output and lives on: of no use any more
+            await self._kill()
+        code = self._process.returncode
         self._crashes += 1
         # The first crash is replaced at once; the full ceiling from the second on, no jitter: nobody competes.
         self._not_before_s = time.monotonic() + (RESTARTS.ceiling_s(self._crashes - 1) if self._crashes > 1 else 0)

@@ -97,10 +97,12 @@ class Decide:
         if plan.refusal is not None:
             await self._store.record_decision(request, judgement.to_json())
             raise RequestError(plan.refusal, plan.refusal_message)
-        if judgement.route_plan.when_offline == "reject" and self._board.first_available(plan.tiers) is None:
-            await self._store.record_decision(request, judgement.to_json())
-            raise RequestError(ErrorCode.OFFLINE_REJECTED, f"none of {', '.join(plan.tiers)} can be reached")
         await self._queue(request, judgement)
+        # After it is queued: a tier that goes down while that is being written is seen here, or else by upkeep.
+        route = judgement.decision.route
+        if not self.judge.is_patient(route) and self._board.first_available(plan.tiers) is None:
+            message = f"none of {', '.join(plan.tiers)} can be reached"
+            await self._answer(request, self.judge.offline_code(route), message)
 
     async def _queue(self, request: StoredRequest, judgement: Judgement) -> None:
         decision, tiers = judgement.decision, judgement.tier_plan.tiers

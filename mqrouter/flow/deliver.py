@@ -115,7 +115,7 @@ class Deliver:
         now_ms = self._clock.now_ms()
         again_ms = now_ms + int(1000 * OFFER_AGAIN.ceiling_s(row.tries + 1))
         log.info("deliver.not_taken", request_id=row.request_id, why=str(publication), tries=row.tries + 1)
-        await self._store.not_taken(row, again_ms, now_ms)
+        await self._store.not_taken(row, str(publication), again_ms, now_ms)
 
     def _log_end(self, row: OutboxRow) -> None:
         self.delivered += 1

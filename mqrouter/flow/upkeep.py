@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Iterable
 
 import structlog
 
@@ -78,21 +78,23 @@ class Upkeep:
         given_up = await self._store.give_up_answers(now_ms)
         if given_up:
             log.warning("upkeep.answers_given_up", answers=given_up)
-        expired = await self._store.expired(now_ms)
-        try:
-            await asyncio.gather(*(self._expire(request, now_ms) for request in expired))  # together: one sync to disk
-        finally:
-            if expired:
-                self._answered.give()
+        message = "no answer within the time to live"
+        if expired := await self._store.expired(now_ms):
+            await self._end_all(
+                self._end(request, ErrorCode.EXPIRED, message, State.EXPIRED, now_ms) for request in expired
+            )
 
-    async def _expire(self, request: StoredRequest, now_ms: int) -> None:
-        answer = Answer(
-            error=ErrorCode.EXPIRED,
-            error_message="no answer within the time to live",
-            route=request.route,
-            latency_ms=now_ms - request.received_at_ms,
-        )
-        await self._store.finish(request, answer, State.EXPIRED, now_ms)
+    async def _end_all(self, ends: Iterable[Awaitable[None]]) -> None:
+        """Together, so that they share one sync to disk; what was written is announced even where one failed."""
+        try:
+            await asyncio.gather(*ends)
+        finally:
+            self._answered.give()
+
+    async def _end(self, request: StoredRequest, code: ErrorCode, message: str, state: State, now_ms: int) -> None:
+        latency_ms = now_ms - request.received_at_ms
+        answer = Answer(error=code, error_message=message, route=request.route, latency_ms=latency_ms)
+        await self._store.finish(request, answer, state, now_ms)
 
     async def _restart_stuck_rounds(self, now_ms: int) -> None:
         """A request whose round has only tiers left that are down goes back to all of its tiers."""
@@ -115,15 +117,12 @@ class Upkeep:
     async def _end_waiting(self, judge: Judge, todo: str, now_ms: int) -> None:
         routes = judge.impatient_routes()
         while requests := await self._store.waiting_for(todo, routes):
-            for request in requests:
-                answer = Answer(
-                    error=judge.offline_code(request.route),
-                    error_message=f"none of {todo.replace('>', ', ')} can be reached any more",
-                    route=request.route,
-                    latency_ms=now_ms - request.received_at_ms,
-                )
-                await self._store.finish(request, answer, State.ANSWERED, now_ms)
-            self._answered.give()
+            message = f"none of {todo.replace('>', ', ')} can be reached any more"
+            ends = (
+                self._end(request, judge.offline_code(request.route), message, State.ANSWERED, now_ms)
+                for request in requests
+            )
+            await self._end_all(ends)
 
     async def _purge(self, finished_before_ms: int, refused_before_ms: int) -> None:
         while purged := await self._store.purge(finished_before_ms, refused_before_ms):

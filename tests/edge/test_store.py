@@ -134,7 +134,7 @@ async def test_duplicate_of_an_open_request_writes_nothing_new(store: Store, dat
 
 async def test_duplicate_wakes_an_answer_that_waits_for_a_subscriber(store: Store) -> None:
     answer = await answered(store, request("wet?", correlation=b"c"))
-    await store.not_taken(answer, NOW + 60_000, NOW)
+    await store.not_taken(answer, "no_subscriber", NOW + 60_000, NOW)
     assert await store.outbox_after(0, 10) == []
     await accept(store, request("wet?", correlation=b"c"))
     (again,) = await store.outbox_after(answer.seq, 10)
@@ -359,7 +359,7 @@ async def test_delivered_answer_ends_its_request(store: Store, database: FlakyDa
 
 async def test_answer_nobody_took_is_offered_again_after_its_pause(store: Store) -> None:
     answer = await answered(store, request())
-    await store.not_taken(answer, NOW + 2_000, NOW)
+    await store.not_taken(answer, "no_subscriber", NOW + 2_000, NOW)
     assert await store.outbox_after(0, 10) == []
     assert await store.next_due_ms() == NOW + 2_000
     assert await store.wake_due(NOW + 2_000) == (0, 1)
@@ -374,7 +374,7 @@ async def test_new_answers_always_come_after_published_ones(store: Store, databa
     third = await answered(store, request(correlation=b"3"))
     for row in (first, third):
         await store.delivered(row, NOW)
-    await store.not_taken(waiting, NOW + 1_000, NOW)
+    await store.not_taken(waiting, "no_subscriber", NOW + 1_000, NOW)
     assert await store.purge(NOW + 1, 0, 10) == 2
     await store.wake_due(NOW + 1_000)
     (woken,) = await store.outbox_after(third.seq, 10)

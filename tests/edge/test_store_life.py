@@ -132,7 +132,7 @@ class StoreLife(RuleBasedStateMachine):
         if is_taken:
             self.runner.run(self.store.delivered(row, self.now_ms))
         else:
-            self.runner.run(self.store.not_taken(row, self.now_ms + 1_000, self.now_ms))
+            self.runner.run(self.store.not_taken(row, "no_subscriber", self.now_ms + 1_000, self.now_ms))
 
     @rule(seconds=st.integers(0, 8))
     def upkeep(self, seconds: int) -> None:

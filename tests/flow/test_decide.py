@@ -109,16 +109,22 @@ async def test_private_question_that_only_strangers_could_answer_is_refused(stag
     assert json.loads(answer)["error"]["code"] == "private_unanswerable"
 
 
-async def test_route_that_rejects_offline_says_so_only_when_nothing_is_up(stage: Stage) -> None:
-    stage.with_judge(judge(to=["hub"], when_offline="reject"))
+@pytest.mark.parametrize(
+    ("when_offline", "code"), [("reject", b"offline_rejected"), ("answer_locally", b"upstream_failed")]
+)
+async def test_route_that_does_not_queue_says_so_only_when_nothing_is_up(
+    stage: Stage, when_offline: str, code: bytes
+) -> None:
+    stage.with_judge(judge(to=["edge"], when_offline=when_offline))
     async with running(stage.decide.run):
         await stage.ask("how are the cows")
         await stage.decided()
-        stage.board.unreachable("hub", "down")
+        await settled(stage.database)
+        stage.board.unreachable("edge", "down")
         await stage.ask("how are the cows today")
-        await stage.decided()
+        await until(lambda: stage.store.counts.total() == 1)
     assert [state for (state,) in await stage.rows("state")] == ["pending", "answered"]
-    assert await stage.answers() == [b"error offline_rejected: none of hub can be reached"]
+    assert await stage.answers() == [b"error %s: none of edge can be reached" % code]
 
 
 @pytest.mark.parametrize("error", [MqrouterError("the model failed"), ZeroDivisionError("a bug")])

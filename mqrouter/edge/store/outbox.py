@@ -105,13 +105,13 @@ def delivered(db: sqlite3.Connection, row: OutboxRow, now_ms: int) -> None:
     note(db, [(row.request, now_ms, State.DELIVERED, None)])
 
 
-def not_taken(db: sqlite3.Connection, row: OutboxRow, not_before_ms: int, now_ms: int) -> None:
+def not_taken(db: sqlite3.Connection, row: OutboxRow, why: str, not_before_ms: int, now_ms: int) -> None:
     done = db.execute(
         "UPDATE outbox SET not_before_ms = ?, tries = tries + 1 WHERE request = ? AND state = 'ready'",
         (not_before_ms, row.request),
     )
     if done.rowcount and row.tries == 0:
-        note(db, [(row.request, now_ms, "not_taken", "no subscriber on the answer topic")])
+        note(db, [(row.request, now_ms, "not_taken", why)])
 
 
 def give_up(db: sqlite3.Connection, now_ms: int) -> int:

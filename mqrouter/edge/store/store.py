@@ -180,9 +180,9 @@ class Store:
         """The broker acknowledged the answer. Nothing changes where it was given up meanwhile."""
         await self._database.write(lambda db: outbox.delivered(db, row, now_ms))
 
-    async def not_taken(self, row: OutboxRow, not_before_ms: int, now_ms: int) -> None:
+    async def not_taken(self, row: OutboxRow, why: str, not_before_ms: int, now_ms: int) -> None:
         """Nobody was subscribed, or the broker refused: the answer waits and is offered again."""
-        await self._database.write(lambda db: outbox.not_taken(db, row, not_before_ms, now_ms))
+        await self._database.write(lambda db: outbox.not_taken(db, row, why, not_before_ms, now_ms))
 
     # --- upkeep -------------------------------------------------------------------------------------
 
