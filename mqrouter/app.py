@@ -14,23 +14,35 @@ import structlog
 
 from mqrouter import __version__, logs, wiring
 from mqrouter.config import Loaded
+from mqrouter.core import feedback
 from mqrouter.core.rate import DeviceRates
+from mqrouter.core.records import Pause
 from mqrouter.core.request import Answer, Incoming, RequestId
+from mqrouter.core.timeline import Anchor, resume
 from mqrouter.edge.chat import ChatWorker
-from mqrouter.edge.control import ControlSocket
+from mqrouter.edge.control import ControlSocket, Verbs
+from mqrouter.edge.disk import Disk
+from mqrouter.edge.in_hand import InHandFile
 from mqrouter.edge.mqtt.link import MqttLink
 from mqrouter.edge.mqtt.packets import NO_MATCHING_SUBSCRIBERS
 from mqrouter.edge.store.database import Database
+from mqrouter.edge.store.leases import Recovery
+from mqrouter.edge.store.salvage import latest_report
+from mqrouter.edge.store.space import Space
 from mqrouter.edge.store.store import Policy, Store
-from mqrouter.edge.system import LoopMonitor, ServiceManager, SystemClock
-from mqrouter.errors import ConfigError, ErrorCode, MqrouterError, Problem
+from mqrouter.edge.system import LoopMonitor, ServiceManager, SystemClock, machine_clocks
+from mqrouter.edge.trainer import Trainer
+from mqrouter.errors import ConfigError, ErrorCode, MqrouterError, Problem, RequestError
 from mqrouter.flow.attempt import Attempts
+from mqrouter.flow.auto_tune import AutoTune
 from mqrouter.flow.decide import Decide
 from mqrouter.flow.deliver import Deliver, Publication
+from mqrouter.flow.feedback import Feedbacks
 from mqrouter.flow.forward import Lane
 from mqrouter.flow.intake import Intake
 from mqrouter.flow.judge import Judge
 from mqrouter.flow.ports import TierClient
+from mqrouter.flow.room import Room
 from mqrouter.flow.supervise import Supervisor
 from mqrouter.flow.tiers import TierBoard
 from mqrouter.flow.upkeep import Upkeep
@@ -55,6 +67,7 @@ class Daemon:
         self._clock = SystemClock()
         self._manager = ServiceManager()
         self._accepted, self._answered = Wakeup(), Wakeup()
+        self._disk_full = Wakeup()
         self._started_s = self._clock.monotonic_s()
         self._stop = asyncio.Event()
         self._reloading = asyncio.Lock()
@@ -70,9 +83,13 @@ class Daemon:
         """Returns after an ordered stop. Raises StoreLockedError, ModelFileError, ConfigError or what broke."""
         settings = self._settings
         async with AsyncExitStack() as stack:
-            database = await stack.enter_async_context(Database(settings.database))
-            self._store = Store(database, Policy(ANSWER_GRACE_MS, int(1000 * settings.limits.dedupe_window_s)))
-            recovery = await self._store.recover(self._clock.now_ms(), settings.tiers)
+            self._disk = Disk(settings.gateway.data_dir, settings.disk.thresholds)
+            self._database = await self._open_database(stack)
+            self._salvage = latest_report(settings.gateway.data_dir)
+            dedupe_ms = int(1000 * settings.limits.dedupe_window_s)
+            self._store = Store(self._database, Policy(settings.queue.limits, ANSWER_GRACE_MS, dedupe_ms))
+            self._in_hand = stack.enter_context(InHandFile(settings.gateway.data_dir / "in_hand"))
+            recovery = await self._recover()
             self._link = MqttLink(
                 wiring.link_options(settings),
                 on_message=self._received,
@@ -92,23 +109,64 @@ class Daemon:
                 await self._drain(supervisor)
         log.info("daemon.stopped")
 
+    async def _recover(self) -> Recovery:
+        """The gateway's time goes on where it stood, and so does every request."""
+        anchor, latest_ms = await self._store.anchor()
+        clocks = machine_clocks()
+        now_ms = resume(anchor, latest_ms, clocks)
+        self._clock.start_at(now_ms)
+        await self._store.set_anchor(Anchor(now_ms, clocks))
+        # Where the machine itself went down, or the daemon ended by its own decision, no request is to blame for that.
+        is_same_boot = anchor is not None and anchor.clocks.boot_id == clocks.boot_id
+        has_crashed = is_same_boot and self._in_hand.was_left
+        return await self._store.recover(
+            now_ms, self._settings.tiers, in_hand=self._in_hand.found, has_crashed=has_crashed
+        )
+
+    async def _open_database(self, stack: AsyncExitStack) -> Database:
+        """To mend a damaged one takes its time: the service manager hears that we live, and does not begin anew."""
+        database = Database(self._settings.database, make_room=self._disk.make_room, on_full=self._disk_full.give)
+        async with asyncio.TaskGroup() as group:
+            opening = group.create_task(stack.enter_async_context(database), name="store.open")
+            while not (await asyncio.wait([opening], timeout=READY_WAIT_S))[0]:
+                extension_us = int(3e6 * READY_WAIT_S)
+                self._manager.notify(STATUS="opening the database", EXTEND_TIMEOUT_USEC=extension_us)
+        return database
+
     # --- building -----------------------------------------------------------------------------------
 
     def _build_stages(self) -> None:
         settings, limits = self._settings, wiring.request_limits(self._settings)
         self._board = TierBoard(wiring.breakers(settings), self._clock, random.random)
+        self._room = Room(
+            self._store,
+            Space(self._database),
+            self._disk,
+            self._clock,
+            retain_bytes=settings.limits.retain_bytes,
+            keep_ms=int(1000 * settings.limits.dedupe_window_s),
+            full=self._disk_full,
+        )
         self._intake = Intake(
             self._store,
             self._link,
             self._clock,
             wiring.topic_map(settings),
             limits,
-            max_backlog=settings.limits.max_backlog,
-            max_pending=settings.limits.max_pending,
             rates=DeviceRates(settings.limits.device_rate_per_minute),
+            max_redelivered=max(1_000, settings.mqtt.receive_maximum),
             new_id=lambda: RequestId(uuid.uuid4().hex[:16]),
             accepted=self._accepted,
             answered=self._answered,
+            disk=lambda: self._room.level,
+            feedbacks=Feedbacks(
+                self._store,
+                self._clock,
+                wiring.topic_map(settings),
+                limits.max_json_depth,
+                rates=DeviceRates(settings.limits.device_rate_per_minute),
+                routes=lambda: self._loaded.settings.routes,
+            ),
         )
         self._deliver = Deliver(
             self._store,
@@ -125,10 +183,15 @@ class Daemon:
             retain_finished_s=settings.limits.retain_finished_s,
             retain_refused_s=settings.limits.retain_refused_s,
             judge=lambda: None if self._decide is None else self._decide.judge,
+            machine=machine_clocks,
             answered=self._answered,
         )
 
     async def _build_lanes(self, stack: AsyncExitStack) -> None:
+        self._board.paused.update(await self._store.paused())
+        for name, until_ms in (await self._store.holds()).items():
+            if name in self._board.breakers and (left_ms := until_ms - self._clock.now_ms()) > 0:
+                self._board.hold(name, left_ms / 1000)
         self._workers: dict[str, ChatWorker] = {}
         self._lanes: list[Lane] = []
         for name, tier in self._settings.tiers.items():
@@ -164,6 +227,8 @@ class Daemon:
             link=self._link,
             store=self._store,
             intake=self._intake,
+            room=self._room,
+            salvage=self._salvage,
             deliver=self._deliver,
             board=self._board,
             lanes=self._lanes,
@@ -191,10 +256,23 @@ class Daemon:
                 "mqtt": self._link.run,
                 "deliver": self._deliver.run,
                 "upkeep": self._upkeep.run,
+                "room": self._room.run,
+                "check": self._database.check,
             }
         )
+        supervisor.let_end("check")
         await stack.enter_async_context(
-            ControlSocket(self._settings.control_socket, status=self.status, cancel=self._cancel)
+            ControlSocket(
+                self._settings.control_socket,
+                Verbs(
+                    status=self.status,
+                    cancel=self._cancel,
+                    retry=self._retry,
+                    pause=self._pause,
+                    resume=self._resume,
+                    orders={"purge": self._purge, "vacuum": self._vacuum, "feedback": self._feedback},
+                ),
+            )
         )
         self._embedder, fingerprint = wiring.embedder(self._settings)
         await self._embedder.start()
@@ -207,10 +285,16 @@ class Daemon:
             self._board,
             self._clock,
             wiring.request_limits(self._settings),
+            self._in_hand,
             accepted=self._accepted,
             answered=self._answered,
+            topics=wiring.topic_map(self._settings),
         )
         supervisor.start({"decide": self._decide.run} | {f"lane.{lane.name}": lane.run for lane in self._lanes})
+        if (schedule := wiring.auto_tune(self._settings)) is not None:
+            trainer = Trainer(self._loaded.files[0], self._settings.gateway.data_dir / "cache")
+            tune = AutoTune(self._store, self._clock, schedule, trainer.retrain, self._take_head)
+            supervisor.start({"auto_tune": tune.run})
         supervisor.start({"readiness": self._say_ready})
         supervisor.let_end("readiness")
 
@@ -243,7 +327,7 @@ class Daemon:
         self._intake.stop()
         for lane in self._lanes:
             lane.stop()
-        await supervisor.cancel("decide", "readiness")
+        await supervisor.cancel("decide", "readiness", "auto_tune")
         await supervisor.wait_for(*lanes, timeout_s=(deadline_s - self._clock.monotonic_s()) * 0.75)
         await supervisor.cancel(*lanes)
         await self._store.release_leases(self._clock.now_ms())
@@ -264,9 +348,7 @@ class Daemon:
             loaded = load()
             if new_tiers := loaded.settings.tiers.keys() - self._settings.tiers.keys():
                 raise ConfigError([Problem("tiers", f"{', '.join(sorted(new_tiers))} added: restart the daemon")])
-            # The tiers stay as they run: a judge must not trust one that its lane does not.
-            settings = loaded.settings.model_copy(update={"tiers": self._settings.tiers})
-            judge = await wiring.build_judge(settings, self._embedder, self._vectors)
+            judge = await wiring.build_judge(self._judged_by(loaded.settings), self._embedder, self._vectors)
         except ConfigError as error:
             log.error("daemon.reload_refused", problems=[str(problem) for problem in error.problems])
             return False
@@ -284,6 +366,18 @@ class Daemon:
         log.info("daemon.reloaded", config_hash=loaded.config_hash, routes=len(loaded.settings.routes))
         return True
 
+    async def _take_head(self) -> None:
+        """The judge decides by the head that is on disk now. Raises MqrouterError, and the old one goes on."""
+        async with self._reloading:
+            assert self._decide is not None  # it runs beside it
+            self._decide.judge = await wiring.build_judge(
+                self._judged_by(self._loaded.settings), self._embedder, self._vectors
+            )
+
+    def _judged_by(self, settings: Settings) -> Settings:
+        """The tiers and listeners stay as they run: a judge must not trust a tier that its lane does not."""
+        return settings.model_copy(update={"tiers": self._settings.tiers, "listeners": self._settings.listeners})
+
     # --- answers to the outside ---------------------------------------------------------------------
 
     def _judge(self) -> Judge:
@@ -294,8 +388,7 @@ class Daemon:
         self._intake.put(incoming)
 
     def _connected(self, is_session_present: bool) -> None:
-        if not is_session_present:
-            self._intake.new_session()
+        self._intake.connected(is_session_present=is_session_present)
         self._deliver.reconnected()
 
     def _published(self, number: int, code: int) -> None:
@@ -304,11 +397,66 @@ class Daemon:
         else:
             self._deliver.acknowledged(number, Publication.REFUSED if code >= 0x80 else Publication.TAKEN)
 
-    async def _cancel(self, request_id: str) -> str | None:
+    async def _cancel(self, request_id: str, actor: str) -> str | None:
         answer = Answer(error=ErrorCode.CANCELLED, error_message="an operator cancelled the request")
-        found = await self._store.cancel(request_id, answer, self._clock.now_ms())
+        found = await self._store.cancel(request_id, answer, actor, self._clock.now_ms())
         self._answered.give()
         return found
+
+    async def _retry(self, request_id: str, actor: str) -> str | None:
+        found = await self._store.retry(request_id, actor, self._clock.now_ms())
+        self._board.wake_all()
+        return found
+
+    async def _pause(self, tier: str, actor: str) -> bool:
+        if tier not in self._settings.tiers:
+            return False
+        now_ms = self._clock.now_ms()
+        await self._store.pause(tier, actor, now_ms)
+        self._board.pause(tier, Pause(now_ms, actor))
+        log.warning("daemon.tier_paused", tier=tier, actor=actor)
+        return True
+
+    async def _resume(self, tier: str, actor: str) -> bool:
+        if tier not in self._settings.tiers:
+            return False
+        await self._store.resume(tier, actor, self._clock.now_ms())
+        self._board.resume(tier)
+        log.warning("daemon.tier_resumed", tier=tier, actor=actor)
+        return True
+
+    async def _purge(self, options: Mapping[str, str], actor: str) -> dict[str, Any]:
+        older_than_s = float(options.get("older_than_s", 0))
+        done = await self._room.purge(int(1000 * older_than_s))
+        target = f"{done['purged']} finished more than {older_than_s:g} s ago"
+        await self._store.record_action("purge", target, actor, self._clock.now_ms())
+        return done
+
+    async def _feedback(self, options: Mapping[str, str], actor: str) -> dict[str, Any]:
+        request_id = options.get("id", "")
+        try:
+            found = feedback.checked(
+                request_id,
+                options.get("verdict"),
+                options.get("route"),
+                options.get("note"),
+                self._loaded.settings.routes,
+                source=feedback.Source.OPERATOR,
+                device=None,
+            )
+        except RequestError as error:
+            return {"error": error.message}
+        now_ms = self._clock.now_ms()
+        (known,) = await self._store.record_feedback([found], now_ms)
+        if known is not None:
+            await self._store.record_action("feedback", f"{known} {found.verdict}", actor, now_ms)
+        return {"request": known, "verdict": str(found.verdict), "route": found.right_route}
+
+    async def _vacuum(self, _options: Mapping[str, str], actor: str) -> dict[str, Any]:
+        done = await self._room.vacuum()
+        if done["is_done"]:
+            await self._store.record_action("vacuum", "database", actor, self._clock.now_ms())
+        return done
 
     def _status_line(self) -> str:
         return self._report.line()

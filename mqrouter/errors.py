@@ -121,6 +121,10 @@ class StoreError(MqrouterError):
     """The write did not happen; nothing may be acknowledged on its strength."""
 
 
+class StoreFullError(StoreError):
+    """Make room: the disk takes no more."""
+
+
 class StoreFatalError(StoreError):
     """Stop the process: the disk can no longer be trusted (I/O error on sync)."""
 

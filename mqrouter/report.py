@@ -8,14 +8,17 @@ from dataclasses import dataclass
 from typing import Any
 
 from mqrouter import __version__
+from mqrouter.core.disk_space import DiskLevel
 from mqrouter.core.states import State
 from mqrouter.edge.chat import ChatWorker
 from mqrouter.edge.mqtt.link import MqttLink
 from mqrouter.edge.store.store import Store
+from mqrouter.edge.system import machine_clocks
 from mqrouter.flow.deliver import Deliver
 from mqrouter.flow.forward import Lane
 from mqrouter.flow.intake import Intake
 from mqrouter.flow.ports import Clock
+from mqrouter.flow.room import Room
 from mqrouter.flow.tiers import TierBoard
 from mqrouter.settings import Settings
 
@@ -29,6 +32,9 @@ class Report:
     link: MqttLink
     store: Store
     intake: Intake
+    room: Room
+    salvage: Mapping[str, Any] | None
+    """What the latest damaged database came to, for as long as its quarantine is there."""
     deliver: Deliver
     board: TierBoard
     lanes: Sequence[Lane]
@@ -48,6 +54,7 @@ class Report:
             "config_hash": config_hash,
             "restart_needed": list(restart_needed),
             "uptime_s": round(uptime_s, 1),
+            "clock_offset_s": round((machine_clocks().wall_ms - self.clock.now_ms()) / 1000, 1),
             "ready": is_ready,
             "broker": {
                 "address": f"{self.settings.mqtt.host}:{self.settings.mqtt.port}",
@@ -56,20 +63,41 @@ class Report:
                 "error": link.error,
                 "connections": link.connections,
             },
+            "degraded": self.degraded(),
             "store_failing": self.intake.is_store_failing,
+            "disk": self.room.report(),
+            "salvage": None if self.salvage is None else dict(self.salvage),
             "requests": {str(state): self.store.counts[state] for state in active},
-            "accepted": dict(self.intake.counts),
+            "queue": self._queue(),
+            "accepted": dict(self.intake.counts) | {"dropped": self.store.dropped},
             "abstained": abstained,
             "delivered": self.deliver.delivered,
             "tiers": {lane.name: self._tier(lane) for lane in self.lanes},
             "loop_lag_ms": {"p50": round(self.lag_ms(0.5), 2), "p99": round(self.lag_ms(0.99), 2)},
         }
 
+    def degraded(self) -> list[str]:
+        """Returns what keeps the gateway from taking questions."""
+        found = [] if self.room.level is DiskLevel.ENOUGH else [f"disk_{self.room.level}"]
+        return [*found, "store_failing"] if self.intake.is_store_failing else found
+
     def line(self) -> str:
         broker = "connected" if self.link.is_connected else "no broker"
         down = [name for name in self.board.breakers if not self.board.is_available(name)]
-        tiers = f"down: {', '.join(down)}" if down else "all tiers usable"
-        return f"{broker}; {self.store.counts[State.PENDING]} pending; {tiers}"
+        tiers = f"not usable: {', '.join(down)}" if down else "all tiers usable"
+        trouble = f"DEGRADED: {', '.join(self.degraded())}; " if self.degraded() else ""
+        return f"{trouble}{broker}; {self.store.counts[State.PENDING]} pending; {tiers}"
+
+    def _queue(self) -> dict[str, Any]:
+        held, limits = self.store.holdings.total, self.settings.queue
+        return {
+            "requests": held.requests,
+            "bytes": held.bytes,
+            "devices": len(self.store.holdings.devices),
+            "max_requests": limits.max_requests,
+            "max_bytes": limits.max_bytes,
+            "when_full": str(limits.when_full),
+        }
 
     def _tier(self, lane: Lane) -> dict[str, Any]:
         breaker = self.board.breakers[lane.name]
@@ -79,6 +107,8 @@ class Report:
             "usable": self.board.is_available(lane.name),
             "reason": breaker.reason or None,
             "held_s": round(breaker.held_s(self.clock.monotonic_s()), 1),
+            "paused_by": None if (pause := self.board.paused.get(lane.name)) is None else pause.actor,
             "in_flight": lane.in_flight,
+            "latency_ms": None if (p50_ms := self.board.latencies[lane.name].p50_ms) is None else round(p50_ms, 1),
             "model": self.settings.tiers[lane.name].model,
         } | ({} if worker is None else {"worker_pid": worker.pid, "worker_starts": worker.starts})

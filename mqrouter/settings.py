@@ -12,9 +12,14 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
 
+from mqrouter.core.admission import QueueLimits, WhenFull
+from mqrouter.core.disk_space import Thresholds
+
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=1)]
+Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Share = Annotated[float, Field(ge=-1, le=1, allow_inf_nan=False)]
+Probability = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", max_length=64)]
 
 
@@ -109,19 +114,57 @@ class Listener(Section):
     filter: str = Field(min_length=1, description="topic filter to subscribe to")
     device_level: int = Field(ge=0, description="which level of the topic names the device, counted from 0")
     answer: str = Field(min_length=1, description="answer topic; {device} and {prefix} are replaced")
+    strategy: Name | None = Field(None, description="strategy of the questions here; without it routing.strategy")
 
 
 class Limits(Section):
     max_payload_bytes: Count = Field(65536, description="larger requests get too_large")
     max_json_depth: Count = Field(32, description="deeper JSON gets bad_request")
-    max_backlog: Count = Field(10_000, description="accepted, not yet decided; beyond it: overloaded")
-    max_pending: Count = Field(100_000, description="requests waiting for a tier; beyond it: queue_full")
     device_rate_per_minute: Count = Field(600, description="per device, bursts up to the same number: rate_limited")
     default_ttl_s: Seconds = Field(86_400.0, description="time to live of a request that names none")
-    max_ttl_s: Seconds = Field(604_800.0, description="longer times to live are cut to this")
     dedupe_window_s: Seconds = Field(3_600.0, description="how long a finished request's id stands for it")
     retain_refused_s: Seconds = Field(3_600.0, description="how long refused requests stay in the database")
     retain_finished_s: Seconds = Field(604_800.0, description="how long finished requests stay in the database")
+    retain_bytes: Count = Field(536_870_912, description="beyond this size the requests that finished first go")
+
+
+class Disk(Section):
+    """Free bytes below which the gateway protects itself; on a small file system, a share of it."""
+
+    soft_free_bytes: int = Field(268_435_456, ge=0, description="with less free: overloaded; at most a fifth of it")
+    hard_free_bytes: int = Field(
+        67_108_864, ge=0, description="with less free nothing is acknowledged; at most a twentieth of it"
+    )
+    ballast_bytes: int = Field(8_388_608, ge=0, description="kept to be released on a full disk; at most a tenth")
+
+    @model_validator(mode="after")
+    def _has_ordered_thresholds(self) -> Disk:
+        if self.hard_free_bytes > self.soft_free_bytes:
+            raise ValueError("hard_free_bytes must not exceed soft_free_bytes")
+        return self
+
+    @property
+    def thresholds(self) -> Thresholds:
+        return Thresholds(self.soft_free_bytes, self.hard_free_bytes, self.ballast_bytes)
+
+
+class Queue(Section):
+    """Bounds of what is accepted and not yet answered, and what happens at them."""
+
+    max_requests: Count = Field(100_000, description="requests accepted and not yet answered")
+    max_bytes: Count = Field(268_435_456, description="bytes of their payloads together")
+    max_age_s: Seconds = Field(604_800.0, description="longer times to live are cut to this; then: expired")
+    when_full: WhenFull = Field(
+        WhenFull.REJECT,
+        description="who gets queue_full: reject the new one, drop_oldest, or drop_lowest priority, last in line",
+    )
+    max_share_per_device: float = Field(
+        0.5, gt=0, le=1, allow_inf_nan=False, description="share of both bounds that one device may take"
+    )
+
+    @property
+    def limits(self) -> QueueLimits:
+        return QueueLimits(self.max_requests, self.max_bytes, self.when_full, self.max_share_per_device)
 
 
 class Embedder(Section):
@@ -142,14 +185,45 @@ class Abstain(Section):
     to: list[Name] = Field(["hub", "edge"], description="tiers in order; an empty list answers no_route")
     when_offline: WhenOffline = Field(WhenOffline.ANSWER_LOCALLY, description="see [routes.*]")
     prompt: Name | None = Field("chat", description="system prompt, by its name in [prompts]")
+    examples: list[Annotated[str, Field(min_length=1)]] = Field(
+        default_factory=list, description="questions that belong to no route; mqrouter train learns from them"
+    )
+
+
+class HybridWeights(Section):
+    """Of S = tokens · C_tokens + centroid · Sim_centroid + latency · H_latency, the strategy hybrid's score."""
+
+    tokens: Weight = Field(0.2, description="weight of how well the length fits the tier's strength")
+    centroid: Weight = Field(0.7, description="weight of the similarity with the route's centroid")
+    latency: Weight = Field(0.1, description="weight of how quick the tier is just now")
+
+
+class AutoTune(Section):
+    """Learning anew from feedback on a schedule; the head is only replaced where held-out quality does not fall."""
+
+    enabled: bool = Field(False, description="run mqrouter train --from-feedback by itself")
+    every_s: Seconds = Field(604_800.0, description="time between two runs")
+    min_feedback: Count = Field(50, description="least verdicts, good or with the right route, for a run")
 
 
 class Routing(Section):
-    strategy: Name = Field("semantic", description="strategy by name; semantic compares with route centroids")
+    strategy: Name = Field("semantic", description="strategy by name; see `mqrouter route explain`")
     threshold: Share = Field(0.30, description="least similarity of a route that sets no threshold of its own")
     min_margin: Share = Field(0.01, description="least lead of the best route over the second")
     nearest_examples: int = Field(3, ge=0, description="examples named in the explanation of a decision")
+    min_gain: Share | None = Field(
+        None, description="expected gain of the stronger tier below which the weak one goes first; without it never"
+    )
+    min_answer_confidence: Probability = Field(
+        0.5, description="least confidence of a local answer that the strategy cascade keeps"
+    )
+    session_switch_margin: Probability = Field(
+        0.1, description="lead that another route, or tier, needs within a session"
+    )
+    session_max_age_s: Seconds = Field(1_800.0, description="a session ends so long after its latest routed question")
+    weights: HybridWeights = Field(default_factory=HybridWeights, description="of the strategy hybrid")
     abstain: Abstain = Field(default_factory=Abstain, description="questions no route claims")
+    auto_tune: AutoTune = Field(default_factory=AutoTune, description="learning from feedback by itself")
 
 
 class Route(Section):
@@ -158,6 +232,12 @@ class Route(Section):
         min_length=1, description="questions that belong to this route"
     )
     threshold: Share | None = Field(None, description="least similarity; without it routing.threshold")
+    words: list[Annotated[str, Field(min_length=1)]] = Field(
+        default_factory=list, description="words, or beginnings written with a final *, for the strategy heuristic"
+    )
+    patterns: list[Annotated[str, Field(min_length=1, max_length=200)]] = Field(
+        default_factory=list, description="texts for the strategy heuristic: * is anything without a space, # a number"
+    )
     to: list[Name] = Field(min_length=1, description="tiers in order of preference")
     when_offline: WhenOffline = Field(
         WhenOffline.QUEUE, description="no tier reachable: queue, answer_locally, or reject"
@@ -173,6 +253,8 @@ class TierBase(Section):
     context_chars: Count = Field(16_000, description="longest question with context, in characters")
     total_timeout_s: Seconds = Field(120.0, description="limit for one whole attempt")
     trusted: bool = Field(False, description="may see private requests")
+    prompt_price_per_million: Weight | None = Field(None, description="of tokens read, in any currency; for the bench")
+    completion_price_per_million: Weight | None = Field(None, description="of tokens written, likewise")
 
 
 class LocalTier(TierBase):
@@ -245,11 +327,15 @@ def _default_tiers() -> dict[str, Tier]:
 class Settings(Section):
     """The whole configuration: frozen, validated, without secrets in it."""
 
-    include: list[str] = Field(["routes/*.toml", "prompts.toml"], description="further files, relative to this one")
+    include: list[str] = Field(
+        ["routes/*.toml", "out_of_scope.toml", "prompts.toml"], description="further files, relative to this one"
+    )
     gateway: Gateway = Field(default_factory=Gateway)
     mqtt: Mqtt = Field(default_factory=Mqtt)
     listeners: list[Listener] = Field(default_factory=list)
     limits: Limits = Field(default_factory=Limits)
+    queue: Queue = Field(default_factory=Queue)
+    disk: Disk = Field(default_factory=Disk)
     embedder: Embedder = Field(default_factory=Embedder)
     routing: Routing = Field(default_factory=Routing)
     tiers: dict[Name, Tier] = Field(default_factory=_default_tiers)
@@ -258,6 +344,16 @@ class Settings(Section):
     service: Service = Field(default_factory=Service)
     prompts: dict[Name, str] = Field(default_factory=dict)
     routes: dict[Name, Route] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _takes_the_largest_question(self) -> Settings:
+        room = int(self.queue.max_bytes * self.queue.max_share_per_device)
+        if self.limits.max_payload_bytes > room:
+            raise ValueError(
+                f"limits.max_payload_bytes must not exceed what one device may hold: queue.max_bytes"
+                f" times queue.max_share_per_device, {room} bytes"
+            )
+        return self
 
     @property
     def database(self) -> Path:

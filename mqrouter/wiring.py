@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 
 import paho.mqtt.client as paho
+import structlog
 from pydantic import SecretStr
 
+from mqrouter.config.keys import dotted
+from mqrouter.config.toml_positions import KeyPath
 from mqrouter.core.backoff import Backoff
 from mqrouter.core.breaker import Breaker
 from mqrouter.core.decode import Limits
@@ -19,14 +23,23 @@ from mqrouter.edge.mqtt.options import LinkOptions, TlsFiles
 from mqrouter.edge.upstream import OpenAiClient, UpstreamOptions
 from mqrouter.errors import ConfigError, Problem
 from mqrouter.flow.attempt import AttemptLimits
+from mqrouter.flow.auto_tune import Schedule
 from mqrouter.flow.judge import Judge, RoutePlan
 from mqrouter.models.catalogue import Purpose
 from mqrouter.models.loading import LoadProfile, embedder_max_tokens, load_embedder
 from mqrouter.models.store import ModelFile, quick_check, resolve
 from mqrouter.models.survival import MEMORY_FILE, find_profile
-from mqrouter.routing.registry import strategy_factory
-from mqrouter.routing.strategy import RouteExamples
+from mqrouter.routing.artefact import Artefact, ArtefactError
+from mqrouter.routing.artefact import load as load_artefact
+from mqrouter.routing.head import Head
+from mqrouter.routing.registry import Strategies, strategy_factory, strategy_names
+from mqrouter.routing.strategy import Options, RouteExamples, Rule, Strategy, Weights
+from mqrouter.routing.tier_order import TierOrder
 from mqrouter.settings import LocalTier, OpenAiTier, Protocol, Secret, Settings, Tier, default_threads
+
+log = structlog.get_logger("routing")
+
+NEEDS_HEAD = frozenset({"learned", "cascade"})
 
 VERSIONS = {
     Protocol.AUTO: (paho.MQTTv5, paho.MQTTv311),
@@ -37,12 +50,19 @@ VERSIONS = {
 
 def request_limits(settings: Settings) -> Limits:
     limits = settings.limits
-    return Limits(limits.max_payload_bytes, limits.max_json_depth, limits.default_ttl_s, limits.max_ttl_s)
+    return Limits(
+        limits.max_payload_bytes,
+        limits.max_json_depth,
+        limits.default_ttl_s,
+        settings.queue.max_age_s,
+        strategy_names(),
+    )
 
 
 def topic_map(settings: Settings) -> TopicMap:
     listeners = tuple((entry.filter, entry.device_level, entry.answer) for entry in settings.listeners)
-    return build_topic_map(settings.prefix, listeners, tuple(settings.mqtt.response_topics))
+    strategies = {entry.filter: entry.strategy for entry in settings.listeners}
+    return build_topic_map(settings.prefix, listeners, tuple(settings.mqtt.response_topics), strategies)
 
 
 def link_options(settings: Settings) -> LinkOptions:
@@ -64,8 +84,15 @@ def link_options(settings: Settings) -> LinkOptions:
         receive_maximum=mqtt.receive_maximum,
         reconnect=Backoff(mqtt.reconnect_min_s, mqtt.reconnect_max_s),
         filters=tuple(rule.filter for rule in topic_map(settings).rules),
+        optional_filters=(topic_map(settings).feedback.filter,),
         status_topic=f"{settings.prefix}/status",
     )
+
+
+def auto_tune(settings: Settings) -> Schedule | None:
+    """Returns when to learn from feedback; None where that is off."""
+    tune = settings.routing.auto_tune
+    return Schedule(tune.every_s, tune.min_feedback) if tune.enabled else None
 
 
 def breakers(settings: Settings) -> dict[str, Breaker]:
@@ -128,7 +155,7 @@ def embedder(settings: Settings) -> tuple[LlamaEmbedder, str]:
     models_dir = settings.gateway.models_dir
     model = resolve(settings.embedder.model, models_dir)
     quick_check(model.path)
-    prefix = model.classification_prefix if settings.embedder.query_prefix is None else settings.embedder.query_prefix
+    prefix = _query_prefix(settings, model)
     threads = settings.embedder.threads or default_threads()
 
     def load() -> EmbeddingModel:
@@ -139,6 +166,17 @@ def embedder(settings: Settings) -> tuple[LlamaEmbedder, str]:
     return ready, _fingerprint(model, prefix)
 
 
+def embedder_fingerprint(settings: Settings) -> str:
+    """Returns the fingerprint of the vectors of the configured embedder, not loading it. Raises ModelFileError."""
+    model = resolve(settings.embedder.model, settings.gateway.models_dir)
+    return _fingerprint(model, _query_prefix(settings, model))
+
+
+def _query_prefix(settings: Settings, model: ModelFile) -> str:
+    configured = settings.embedder.query_prefix
+    return model.classification_prefix if configured is None else configured
+
+
 def _fingerprint(model: ModelFile, prefix: str) -> str:
     """Names "this model with this prefix": vectors made under another name are of no use."""
     stat = model.path.stat()
@@ -146,9 +184,10 @@ def _fingerprint(model: ModelFile, prefix: str) -> str:
     return f"{model.path.name}:{identity}:{prefix}"
 
 
-async def build_judge(settings: Settings, embedder: LlamaEmbedder, vectors: ExampleVectors) -> Judge:
-    """Returns the judge over the configured routes, their examples embedded."""
-    routing = settings.routing
+async def route_examples(
+    settings: Settings, embedder: LlamaEmbedder, vectors: ExampleVectors
+) -> dict[str, RouteExamples]:
+    """Returns the configured routes, their examples embedded."""
 
     async def embed(text: str) -> Matrix:
         return (await embedder.embed(text)).vector
@@ -159,12 +198,102 @@ async def build_judge(settings: Settings, embedder: LlamaEmbedder, vectors: Exam
     start = 0
     for name, route in settings.routes.items():
         end = start + len(route.examples)
-        threshold = routing.threshold if route.threshold is None else route.threshold
-        examples[name] = RouteExamples(tuple(route.examples), matrix[start:end], threshold)
+        threshold = settings.routing.threshold if route.threshold is None else route.threshold
+        rule = Rule(tuple(route.words), tuple(route.patterns))
+        examples[name] = RouteExamples(tuple(route.examples), matrix[start:end], threshold, tuple(route.to), rule)
         start = end
+    return examples
+
+
+def head_path(settings: Settings) -> Path:
+    """Where `mqrouter train` writes what it learnt, and the strategy learned reads it."""
+    return settings.gateway.data_dir / "head.npz"
+
+
+def load_learnt(settings: Settings, fingerprint: str) -> Artefact | None:
+    """Returns what was trained; None where nothing was. Raises ArtefactError for what does not fit."""
+    try:
+        content = head_path(settings).read_bytes()
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise ArtefactError(f"{head_path(settings)} cannot be read: {error}") from error
+    return load_artefact(content, embedder=fingerprint, routes=tuple(settings.routes))
+
+
+def load_head(settings: Settings, fingerprint: str) -> Head | None:
+    """Returns the trained head; None where there is none. Raises ArtefactError for one that does not fit."""
+    learnt = load_learnt(settings, fingerprint)
+    return None if learnt is None else learnt.head
+
+
+def configured_strategies(settings: Settings) -> dict[KeyPath, str]:
+    """Returns the strategies that the configuration names, by their keys."""
+    found: dict[KeyPath, str] = {("routing", "strategy"): settings.routing.strategy}
+    listeners = enumerate(settings.listeners)
+    return found | {("listeners", i, "strategy"): entry.strategy for i, entry in listeners if entry.strategy}
+
+
+def why_no_head(settings: Settings, strategy: str, fingerprint: str) -> str | None:
+    """Returns why a strategy cannot be used for want of a trained head that fits, or None."""
+    if strategy not in NEEDS_HEAD:
+        return None
+    try:
+        head = load_head(settings, fingerprint)
+    except ArtefactError as error:
+        return f"{error} with `mqrouter train`"
+    is_missing = head is None and strategy == "learned"
+    return f"there is no {head_path(settings)} yet: run `mqrouter train`" if is_missing else None
+
+
+def strategy_options(settings: Settings, head: Head | None) -> Options:
+    weights = settings.routing.weights
+    return Options(
+        head=head,
+        weights=Weights(weights.tokens, weights.centroid, weights.latency),
+        tiers=tuple(settings.tiers),
+        first="semantic" if head is None else "learned",
+        min_answer_confidence=settings.routing.min_answer_confidence,
+    )
+
+
+def tier_order(settings: Settings, learnt: Artefact | None) -> TierOrder | None:
+    """Returns how a route's tiers are put in order by expected gain; None where that is off, or was not learnt."""
+    routing = settings.routing
+    if routing.min_gain is None or learnt is None or learnt.gain is None:
+        return None
+    return TierOrder(learnt.gain, routing.min_gain, tuple(settings.tiers), routing.session_switch_margin)
+
+
+async def build_strategies(settings: Settings, embedder: LlamaEmbedder, vectors: ExampleVectors) -> dict[str, Strategy]:
+    """Returns every strategy by name, for comparing them; `learned` only where a head that fits has been trained."""
+    examples = await route_examples(settings, embedder, vectors)
+    try:
+        head = load_head(settings, vectors.fingerprint)
+    except ArtefactError:
+        head = None
+    options = strategy_options(settings, head)
+    names = sorted(strategy_names() - (set() if head else {"learned"}))
+    return {name: strategy_factory(name)(examples, nearest=0, options=options) for name in names}
+
+
+async def build_judge(settings: Settings, embedder: LlamaEmbedder, vectors: ExampleVectors) -> Judge:
+    """Returns the judge over the configured routes. Raises ConfigError where the strategy lacks what it needs."""
+    routing = settings.routing
+    named = configured_strategies(settings)
+    examples = await route_examples(settings, embedder, vectors)
+    learnt = _learnt_or_raise(settings, vectors.fingerprint, named)
+    options = strategy_options(settings, None if learnt is None else learnt.head)
+    strategies = Strategies(examples, nearest=routing.nearest_examples, options=options)
+    for path, name in named.items():
+        try:
+            strategies.build(name)
+        except ValueError as error:
+            raise ConfigError([Problem(dotted(path), str(error))]) from error
     return Judge(
         strategy_name=routing.strategy,
-        strategy=strategy_factory(routing.strategy)(examples, nearest=routing.nearest_examples),
+        strategy=strategies[routing.strategy],
+        others=strategies,
         min_margin=routing.min_margin,
         routes={
             name: RoutePlan(tuple(route.to), route.when_offline, route.prompt)
@@ -173,7 +302,22 @@ async def build_judge(settings: Settings, embedder: LlamaEmbedder, vectors: Exam
         abstain=RoutePlan(tuple(routing.abstain.to), routing.abstain.when_offline, routing.abstain.prompt),
         tiers=tier_facts(settings.tiers),
         prompts=settings.prompts,
+        tier_order=tier_order(settings, learnt),
+        switch_margin=routing.session_switch_margin,
+        session_max_age_s=routing.session_max_age_s,
     )
+
+
+def _learnt_or_raise(settings: Settings, fingerprint: str, named: Mapping[KeyPath, str]) -> Artefact | None:
+    """Returns what was trained and fits. Raises ConfigError where what does not fit is needed by name."""
+    try:
+        return load_learnt(settings, fingerprint)
+    except ArtefactError as error:
+        path = next((path for path, name in named.items() if name in NEEDS_HEAD), None)
+        if path is not None:
+            raise ConfigError([Problem(dotted(path), str(error))]) from error
+        log.warning("routing.head_unusable", error=str(error))
+        return None
 
 
 def tier_facts(tiers: Mapping[str, Tier]) -> dict[str, TierFacts]:

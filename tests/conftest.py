@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from fakes import FakeClock, FlakyDatabase
+from fakes import QUEUE, FakeClock, FlakyDatabase
 from hypothesis import HealthCheck, settings
 
 from mqrouter.edge.store.store import Policy, Store
@@ -36,4 +36,4 @@ async def database(tmp_path: Path) -> AsyncIterator[FlakyDatabase]:
 
 @pytest.fixture
 async def store(database: FlakyDatabase) -> Store:
-    return Store(database, Policy(GRACE_MS, DEDUPE_MS))
+    return Store(database, Policy(QUEUE, GRACE_MS, DEDUPE_MS))

@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from mqrouter.core.admission import QueueLimits, WhenFull
 from mqrouter.core.decode import Limits, decode
 from mqrouter.core.events import Delta, Done, TierCall, TierEvent
 from mqrouter.core.policy import TierFacts
@@ -21,15 +22,19 @@ from mqrouter.core.topics import TopicMap, build_topic_map
 from mqrouter.edge.store.database import Database, Operation
 from mqrouter.errors import StoreError
 from mqrouter.flow.judge import Judge, RoutePlan
+from mqrouter.routing.registry import Strategies, strategy_names
 from mqrouter.routing.semantic import Semantic
 from mqrouter.routing.signals import Embedding
-from mqrouter.routing.strategy import RouteExamples
+from mqrouter.routing.strategy import Options, RouteExamples
 
 T = TypeVar("T")
 
 PREFIX = "mqrouter/farm"
 TOPICS = build_topic_map(PREFIX, (), ("#",))
-LIMITS = Limits(max_payload_bytes=1000, max_json_depth=8, default_ttl_s=3600.0, max_ttl_s=7200.0)
+LIMITS = Limits(
+    max_payload_bytes=1000, max_json_depth=8, default_ttl_s=3600.0, max_ttl_s=7200.0, strategies=strategy_names()
+)
+QUEUE = QueueLimits(max_requests=100_000, max_bytes=1 << 30, when_full=WhenFull.REJECT, share_per_device=1.0)
 START_MS = 1_700_000_000_000
 DIM = 64
 
@@ -118,6 +123,19 @@ class ScriptedTier:
     async def probe(self) -> bool:
         self.probed += 1
         return self._probes.pop(0) if len(self._probes) > 1 else self._probes[0]
+
+
+class FakeInHand:
+    """What is in hand, as the file that outlives a crash would say."""
+
+    def __init__(self) -> None:
+        self.seqs: set[int] = set()
+
+    def take(self, seq: int) -> None:
+        self.seqs.add(seq)
+
+    def drop(self, seq: int) -> None:
+        self.seqs.discard(seq)
 
 
 class HashEmbedder:
@@ -253,7 +271,7 @@ def judge(
 ) -> Judge:
     """Three routes, all with the same plan; hub is remote and not trusted."""
     routes = {
-        name: RouteExamples(texts, np.stack([word_vector(text) for text in texts]), threshold)
+        name: RouteExamples(texts, np.stack([word_vector(text) for text in texts]), threshold, tuple(to))
         for name, texts in EXAMPLES.items()
     }
     plan = RoutePlan(tuple(to), when_offline, "short")
@@ -269,6 +287,8 @@ def judge(
         abstain=RoutePlan(("edge",), "queue", None) if abstain is None else abstain,
         tiers=facts if tiers is None else tiers,
         prompts={"short": "Be brief."},
+        others=Strategies(routes, nearest=2, options=Options(tiers=("edge", "hub"))),
+        switch_margin=0.1,
     )
 
 

@@ -13,6 +13,9 @@ ROWS: list[dict[str, Any]] = [
     json.loads(line) for line in (ROOT / "tests/data/farm_questions.jsonl").read_text(encoding="utf-8").splitlines()
 ]
 TABLES = [tomllib.loads(file.read_text(encoding="utf-8"))["routes"] for file in (ROOT / "config/routes").glob("*.toml")]
+OUT_OF_SCOPE: list[str] = tomllib.loads((ROOT / "config/out_of_scope.toml").read_text(encoding="utf-8"))["routing"][
+    "abstain"
+]["examples"]
 ROUTES: dict[str, dict[str, Any]] = {name: route for table in TABLES for name, route in table.items()}
 
 
@@ -22,6 +25,7 @@ def _plain(text: str) -> str:
 
 def test_no_question_is_an_example() -> None:
     examples = {_plain(example) for route in ROUTES.values() for example in route["examples"]}
+    examples |= set(map(_plain, OUT_OF_SCOPE))
     assert not examples & {_plain(row["question"]) for row in ROWS}
 
 

@@ -39,6 +39,8 @@ def command(config: Path | None, *, as_json: bool) -> None:
         loaded = load(find_config(config, os.environ), os.environ)
     except ConfigError as error:
         _reject(error.problems, as_json=as_json)
+    if wrong := [loaded.problem(path, message) for path, message in _head_problems(loaded.settings)]:
+        _reject(wrong, as_json=as_json)
     warnings = [loaded.problem(path, message) for path, message in _warnings(loaded.settings)]
     if as_json:
         echo_json({"ok": True, "problems": [], "warnings": [asdict(warning) for warning in warnings]})
@@ -55,10 +57,27 @@ def _reject(problems: list[Problem], *, as_json: bool) -> None:
     fail(problems)
 
 
+def _head_problems(settings: Settings) -> Iterator[tuple[KeyPath, str]]:
+    """Yields each strategy that the daemon would not start with, for want of a trained head that fits."""
+    default = type(settings.routing).model_fields["strategy"].default
+    if {settings.routing.strategy, *(entry.strategy for entry in settings.listeners)} <= {default, None}:
+        return  # it needs none, and what it takes to look is slow to import
+    from mqrouter.wiring import configured_strategies, embedder_fingerprint, why_no_head
+
+    try:
+        fingerprint = embedder_fingerprint(settings)
+    except ModelFileError:
+        return  # a warning of its own; nothing can be said of the head yet
+    for path, name in configured_strategies(settings).items():
+        if (why := why_no_head(settings, name, fingerprint)) is not None:
+            yield path, f'"{name}" needs a trained head: {why}'
+
+
 def _warnings(settings: Settings) -> Iterator[tuple[KeyPath, str]]:
     """Yields what the daemon can start without, and will miss."""
     yield from _model_warnings(settings)
     yield from _secret_warnings(settings)
+    yield from _disk_warnings(settings)
     for name, tier in settings.tiers.items():
         host = urlsplit(tier.url).hostname or "" if tier.kind == "openai" else ""
         if host.endswith((".example", ".example.com")):
@@ -87,6 +106,24 @@ def _secret_warnings(settings: Settings) -> Iterator[tuple[KeyPath, str]]:
                 value.resolve()
             except LookupError as error:
                 yield path, str(error)
+
+
+def _disk_warnings(settings: Settings) -> Iterator[tuple[KeyPath, str]]:
+    from mqrouter.edge.disk import space_at
+
+    try:
+        total = space_at(settings.gateway.data_dir).total
+    except OSError:
+        return
+    wanted = settings.disk.thresholds
+    fitted = wanted.fitted(total)
+    for key, configured, used in (
+        ("soft_free_bytes", wanted.soft, fitted.soft),
+        ("hard_free_bytes", wanted.hard, fitted.hard),
+        ("ballast_bytes", wanted.ballast, fitted.ballast),
+    ):
+        if used < configured:
+            yield ("disk", key), f"too much for a file system of {total} bytes: {used} is used instead of {configured}"
 
 
 def _summary(loaded: Loaded) -> str:

@@ -23,19 +23,22 @@ class DaemonDownError(Exception):
 
 
 class _UnixConnection(http.client.HTTPConnection):
-    def __init__(self, path: Path) -> None:
-        super().__init__("localhost", timeout=TIMEOUT_S)
+    def __init__(self, path: Path, timeout_s: float) -> None:
+        super().__init__("localhost", timeout=timeout_s)
         self._path = path
+        self._timeout_s = timeout_s
 
     def connect(self) -> None:
         self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self.sock.settimeout(TIMEOUT_S)
+        self.sock.settimeout(self._timeout_s)
         self.sock.connect(str(self._path))
 
 
-def call_daemon(socket_path: Path, method: str, target: str) -> tuple[int, dict[str, Any]]:
+def call_daemon(
+    socket_path: Path, method: str, target: str, *, timeout_s: float = TIMEOUT_S
+) -> tuple[int, dict[str, Any]]:
     """Returns the status and the JSON answer. Raises DaemonDownError."""
-    connection = _UnixConnection(socket_path)
+    connection = _UnixConnection(socket_path, timeout_s)
     try:
         connection.request(method, target)
         response = connection.getresponse()
@@ -43,6 +46,9 @@ def call_daemon(socket_path: Path, method: str, target: str) -> tuple[int, dict[
     except PermissionError as error:
         click.echo(f"mqrouter: {socket_path}: {error.strerror}: run this as the daemon's user", err=True)
         raise SystemExit(Exit.NOPERM) from error
+    except TimeoutError as error:
+        click.echo(f"mqrouter: the daemon did not answer within {timeout_s:g} s: it is busy, or stopped", err=True)
+        raise SystemExit(Exit.TEMPFAIL) from error
     except (OSError, http.client.HTTPException, ValueError) as error:
         raise DaemonDownError(str(error)) from error
     finally:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+from contextlib import suppress
 from pathlib import Path
 
 import click
 
 from mqrouter.cli.common import Exit, config_option, load_or_exit
+from mqrouter.edge.store.lock import hold_lock
 from mqrouter.errors import ConfigError, ModelFileError, MqrouterError, StoreError, StoreLockedError
 
 
@@ -22,7 +24,11 @@ def command(config: Path | None) -> None:
     Example:
       mqrouter run -c /etc/mqrouter/mqrouter.toml
     """
+    # Before numpy loads: a decision is small, and a pool of threads would only take the embedder's cores from it.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     loaded = load_or_exit(config)
+    os.umask(0o027)  # questions may be private: the database is for the owner, and for the group to read
+    _give_way(loaded.settings.database)
     from mqrouter.app import Daemon, configure_logs
     from mqrouter.config import Loaded, load
 
@@ -46,7 +52,6 @@ def command(config: Path | None) -> None:
         loop.add_signal_handler(signal.SIGHUP, start_reload)
         await daemon.run()
 
-    os.umask(0o027)  # questions may be private: the database is for the owner, and for the group to read
     try:
         asyncio.run(serve())
     except Exception as error:
@@ -58,6 +63,16 @@ def command(config: Path | None) -> None:
             hint = f" (gateway.data_dir is {loaded.settings.gateway.data_dir})" if isinstance(cause, OSError) else ""
             click.echo(f"mqrouter: {cause}{hint}", err=True)
         raise SystemExit(code) from None
+
+
+def _give_way(database: Path) -> None:
+    """Ends the process where another daemon has the database: before the half second that loading all of ours takes."""
+    with suppress(OSError):  # no folder yet, or not ours: the daemon says what to do
+        try:
+            hold_lock(database).close()
+        except StoreLockedError as error:
+            click.echo(f"mqrouter: {error}", err=True)
+            raise SystemExit(Exit.TEMPFAIL) from None
 
 
 _EXITS: dict[type[Exception], Exit] = {  # the first that applies

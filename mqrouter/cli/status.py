@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,7 @@ import click
 
 from mqrouter.cli.common import Exit, config_option, echo_json, load_or_exit
 from mqrouter.cli.daemon import DaemonDownError, call_daemon, open_database
-from mqrouter.cli.tables import format_age, format_table
+from mqrouter.cli.tables import format_age, format_bytes, format_table
 
 
 @click.command("status")
@@ -24,11 +23,14 @@ def command(config: Path | None, is_json: bool) -> None:
     Example:
       mqrouter status --json
     """
+    from mqrouter.edge.store.salvage import latest_report
+
     settings = load_or_exit(config).settings
     try:
         _, status = call_daemon(settings.control_socket, "GET", "/v1/status")
     except DaemonDownError:
-        status = {"running": False} | _from_database(settings.database)
+        salvage = latest_report(settings.gateway.data_dir)
+        status = {"running": False} | _from_database(settings.database) | {"salvage": salvage}
     else:
         status = {"running": True} | status
     if is_json:
@@ -39,14 +41,15 @@ def command(config: Path | None, is_json: bool) -> None:
 
 
 def _from_database(path: Path) -> dict[str, Any]:
-    from mqrouter.edge.store.reading import count_by_state, oldest_pending_ms
+    from mqrouter.edge.store.reading import count_by_state, gateway_now, oldest_pending_ms
+    from mqrouter.edge.system import machine_clocks
 
     with suppress(PermissionError):  # `open_database` says what to do about that
         if not path.exists():
             return {"requests": {}, "oldest_waiting_s": None}
     with open_database(path) as db:
         oldest_ms = oldest_pending_ms(db)
-        oldest_s = None if oldest_ms is None else round(time.time() - oldest_ms / 1000, 1)
+        oldest_s = None if oldest_ms is None else round((gateway_now(db, machine_clocks()).ms - oldest_ms) / 1000, 1)
         return {"requests": count_by_state(db), "oldest_waiting_s": oldest_s}
 
 
@@ -59,7 +62,8 @@ def _lines(status: dict[str, Any]) -> str:
     if not status["running"]:
         oldest = format_age(status["oldest_waiting_s"])
         waiting = f"; the oldest has waited {oldest}" if oldest else ""
-        return f"the daemon is not running; from its database:\n  requests: {requests}{waiting}"
+        lines = ["the daemon is not running; from its database:", f"  requests: {requests}{waiting}"]
+        return "\n".join(lines + _salvage_lines(status["salvage"]))
     broker = status["broker"]
     link = f"connected, MQTT {broker['protocol']}" if broker["connected"] else _why_not_connected(broker["error"])
     head = [
@@ -70,8 +74,11 @@ def _lines(status: dict[str, Any]) -> str:
         f" {status['abstained']} questions no route claimed, since the start",
         f"  loop lag  p50 {status['loop_lag_ms']['p50']} ms, p99 {status['loop_lag_ms']['p99']} ms",
     ]
+    if abs(status["clock_offset_s"]) > 60:
+        head.append(f"  clock     was set by {format_age(abs(status['clock_offset_s']))} since; waits are not affected")
     if status["store_failing"]:
         head.append("  DISK      writing fails: nothing new is accepted until it works again")
+    head += _disk_lines(status["disk"]) + _salvage_lines(status["salvage"])
     if status["restart_needed"]:
         head.append(f"  RESTART   needed for what changed in {', '.join(status['restart_needed'])}")
     tiers = [
@@ -82,5 +89,26 @@ def _lines(status: dict[str, Any]) -> str:
     return "\n".join([*head, format_table(headers, tiers, max_width=None)])
 
 
+def _disk_lines(disk: dict[str, Any]) -> list[str]:
+    free = f"{format_bytes(disk['free_bytes'])} free"
+    if disk["level"] == "low":
+        return [f"  DISK      low, {free}: new questions are answered `overloaded`"]
+    if disk["level"] == "full":
+        return [f"  DISK      full, {free}: nothing is taken; `mqrouter queue purge` makes room"]
+    return []
+
+
+def _salvage_lines(salvage: dict[str, Any] | None) -> list[str]:
+    if salvage is None:
+        return []
+    count, answers = salvage["requests"], salvage["answers"]
+    return [
+        f"  SALVAGED  {count} requests and {answers} answers of a damaged database;"
+        f" it is in {salvage['quarantined_to']} (delete that when you are done with it)"
+    ]
+
+
 def _why_unused(tier: dict[str, Any]) -> str | None:
+    if tier["paused_by"]:
+        return f"paused by {tier['paused_by']}; mqrouter queue resume"
     return f"asked to be left alone for {format_age(tier['held_s'])}" if tier["held_s"] else tier["reason"]

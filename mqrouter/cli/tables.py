@@ -26,11 +26,23 @@ def format_age(seconds: float | None) -> str | None:
     return f"{seconds:.1f} s"
 
 
+def format_bytes(number: int) -> str:
+    for unit, size in (("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):
+        if number >= size:
+            return f"{number / size:.1f} {unit}"
+    return f"{number} bytes"
+
+
 def _cell(value: object, max_width: int | None) -> str:
     text = "-" if value is None else printable(str(value))
     return text if max_width is None or len(text) <= max_width else text[: max_width - 1] + "…"
 
 
 def printable(text: str) -> str:
-    """Control characters of a payload must not reach the operator's terminal."""
-    return "".join(char if char.isprintable() or char in "\n\t" else "\N{REPLACEMENT CHARACTER}" for char in text)
+    """Returns one line: control characters of a payload must not reach the operator's terminal."""
+    return "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in text)
+
+
+def printable_block(text: str, indent: str) -> str:
+    """Returns the text on its own lines, those after the first indented: none of them passes for a line of ours."""
+    return f"\n{indent}".join(printable(line.expandtabs()) for line in text.split("\n"))

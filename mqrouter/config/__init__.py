@@ -15,7 +15,7 @@ from pydantic import BaseModel, ValidationError
 
 from mqrouter.config.environment import FILE_VARIABLE, INCLUDE_VARIABLE, misspelt, variables
 from mqrouter.config.keys import Finding, has_value, leaves
-from mqrouter.config.rules import local_findings, reference_findings, understood
+from mqrouter.config.rules import Understood, local_findings, reference_findings, understood
 from mqrouter.config.sources import Merged, Variable, read
 from mqrouter.config.toml_positions import KeyPath
 from mqrouter.config.words import findings, strictly
@@ -180,7 +180,7 @@ def _cross_checked(merged: Merged, strategies: Collection[str] | None) -> list[F
     parts = understood(merged.data)
     found = list(local_findings(parts))
     if merged.is_complete:
-        strategies = _strategies(parts.strategy) if strategies is None else strategies
+        strategies = _strategies(parts) if strategies is None else strategies
         found += [_explained(finding, merged.data) for finding in reference_findings(parts, strategies)]
     if parts.mqtt is not None:
         found += _tls_findings(parts.mqtt.tls, merged.main.absolute().parent)
@@ -194,10 +194,10 @@ def _explained(finding: Finding, data: dict[str, Any]) -> Finding:
     return replace(finding, message=f"{finding.message} (this is the default: set the key)")
 
 
-def _strategies(wanted: str | None) -> Collection[str]:
+def _strategies(parts: Understood) -> Collection[str]:
     """The default is always there; only another one is worth importing the registry for."""
     default = Routing.model_fields["strategy"].default
-    if wanted in (None, default):
+    if {parts.strategy, *(listener.strategy for listener in parts.listeners.values())} <= {None, default}:
         return {default}
     from mqrouter.routing.registry import strategy_names
 

@@ -100,6 +100,9 @@ def reference_findings(parts: Understood, strategies: Collection[str]) -> Iterat
         yield Finding(("routes",), "there are none; add a [routes.NAME] table with examples, or include a file")
     if parts.strategy is not None:
         yield from _missing(("routing", "strategy"), "strategy", parts.strategy, strategies)
+    for index, listener in parts.listeners.items():
+        if listener.strategy is not None:
+            yield from _missing(("listeners", index, "strategy"), "strategy", listener.strategy, strategies)
     if parts.abstain is not None:
         yield from _target_findings(("routing", "abstain"), parts.abstain, parts)
     for name, route in parts.routes.items():

@@ -28,18 +28,21 @@ from mqrouter.errors import ErrorCode, RequestError
 ROLES = frozenset({"system", "user", "assistant"})
 MAX_ID_CHARS = 128
 MAX_PRIORITY = 9
+MAX_KEYS = 64  # each is compared with the names of the mark of privacy: 10 us a key
 
 BOM = b"\xef\xbb\xbf"  # Windows programs put it before UTF-8; it is no part of the question
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What a request may measure; the same names and units as `settings.Limits`."""
+    """What a request may measure; names and units as in the settings."""
 
     max_payload_bytes: int
     max_json_depth: int
     default_ttl_s: float
     max_ttl_s: float
+    strategies: frozenset[str] = frozenset()
+    """Names that a request may ask to be decided by."""
 
 
 def decode(
@@ -91,7 +94,7 @@ def dedupe_key(reply: ReplyAddress, device: str) -> bytes | None:
 def decode_question(payload: bytes, content_type: str | None, topic_id: str | None, limits: Limits) -> Question:
     """Returns what the payload asks. Raises RequestError with the code the sender gets."""
     if len(payload) > limits.max_payload_bytes:
-        raise RequestError(ErrorCode.TOO_LARGE, f"{len(payload)} bytes; this gateway takes {limits.max_payload_bytes}")
+        raise _too_large(len(payload), limits)
     form = form_of(payload, content_type)
     try:
         text = payload.removeprefix(BOM).decode("utf-8")
@@ -99,7 +102,11 @@ def decode_question(payload: bytes, content_type: str | None, topic_id: str | No
         raise RequestError(ErrorCode.NOT_UTF8, f"byte {error.start} is not UTF-8") from error
     if form is Form.TEXT:
         return Question(non_empty(text, "the question"), (Message("user", text),), form, client_id=topic_id)
-    return _from_json(parse_object(text, limits.max_json_depth), topic_id)
+    return _from_json(parse_object(text, limits.max_json_depth), topic_id, limits)
+
+
+def _too_large(size: int, limits: Limits) -> RequestError:
+    return RequestError(ErrorCode.TOO_LARGE, f"{size} bytes; this gateway takes {limits.max_payload_bytes}")
 
 
 def form_of(payload: bytes, content_type: str | None) -> Form:
@@ -113,7 +120,9 @@ def form_of(payload: bytes, content_type: str | None) -> Form:
             return Form.JSON
         if name == "text/plain":
             return Form.TEXT
-        raise RequestError(ErrorCode.UNSUPPORTED_TYPE, f"content type {name!r}: use text/plain or application/json")
+        raise RequestError(
+            ErrorCode.UNSUPPORTED_TYPE, f"content type {name[:64]!r}: use text/plain or application/json"
+        )
     return Form.JSON if payload.removeprefix(BOM).lstrip()[:1] == b"{" else Form.TEXT
 
 
@@ -131,6 +140,8 @@ def _checked_question(incoming: Incoming, topics: TopicMap, limits: Limits, devi
         raise RequestError(ErrorCode.BAD_REPLY_TOPIC, why)
     if incoming.expiry_s == 0:
         raise RequestError(ErrorCode.EXPIRED, "the message expired on its way here")
+    if incoming.cut_from_bytes is not None:
+        raise _too_large(incoming.cut_from_bytes, limits)
     return decode_question(incoming.payload, incoming.content_type, rule.id_of(incoming.topic), limits)
 
 
@@ -158,15 +169,19 @@ def _apparent_form(incoming: Incoming) -> Form:
 
 def _apparent_id(incoming: Incoming, limits: Limits) -> str | None:
     """Returns the id of a JSON request that is wrong elsewhere, so that its error finds its question."""
-    if _apparent_form(incoming) is not Form.JSON or len(incoming.payload) > limits.max_payload_bytes:
+    is_too_large = incoming.cut_from_bytes is not None or len(incoming.payload) > limits.max_payload_bytes
+    if is_too_large or _apparent_form(incoming) is not Form.JSON:
         return None
     try:
-        return identifier(parse_object(incoming.payload.decode("utf-8"), limits.max_json_depth), "id", MAX_ID_CHARS)
+        text = incoming.payload.removeprefix(BOM).decode("utf-8")
+        return identifier(parse_object(text, limits.max_json_depth), "id", MAX_ID_CHARS)
     except (RequestError, UnicodeDecodeError):
         return None
 
 
-def _from_json(value: JsonObject, topic_id: str | None) -> Question:
+def _from_json(value: JsonObject, topic_id: str | None, limits: Limits) -> Question:
+    if len(value) > MAX_KEYS:
+        raise RequestError(ErrorCode.BAD_REQUEST, f"{len(value)} keys; a request has at most {MAX_KEYS}")
     for name in value:
         if name != "private" and get_close_matches(name.casefold(), ("private", "is_private"), cutoff=0.8):
             # Other unknown keys are the sender's own business; this one it would be wrong to overlook.
@@ -185,7 +200,15 @@ def _from_json(value: JsonObject, topic_id: str | None) -> Question:
         max_bytes=integer(value, "max_bytes", 16, None),
         is_private=boolean(value, "private"),
         route=string(value, "route", MAX_ID_CHARS),
+        strategy=_strategy(value, limits.strategies),
     )
+
+
+def _strategy(value: JsonObject, known: frozenset[str]) -> str | None:
+    name = string(value, "strategy", MAX_ID_CHARS)
+    if name is not None and name not in known:
+        raise RequestError(ErrorCode.BAD_REQUEST, f"there is no strategy {name!r}; known: {', '.join(sorted(known))}")
+    return name
 
 
 def _messages(value: JsonObject) -> tuple[Message, ...]:

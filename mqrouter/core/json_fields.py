@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
@@ -16,11 +17,20 @@ def parse_object(text: str, max_depth: int) -> JsonObject:
     if text.count("{") + text.count("[") > max_depth and _depth(text) > max_depth:
         raise RequestError(ErrorCode.BAD_REQUEST, f"JSON nested deeper than {max_depth} levels")
     try:
-        value = json.loads(text, parse_constant=_refuse_constant)
+        value = json.loads(text, parse_constant=_refuse_constant, object_pairs_hook=_without_twins)
     except (ValueError, RecursionError) as error:
         raise RequestError(ErrorCode.BAD_REQUEST, f"not valid JSON: {error}") from error
     if not isinstance(value, dict):
         raise RequestError(ErrorCode.BAD_REQUEST, "the JSON must be an object with a question")
+    return value
+
+
+def _without_twins(members: list[tuple[str, Any]]) -> JsonObject:
+    """The last of two would hold: a mark of privacy must not be lost that way."""
+    value = dict(members)
+    if len(value) < len(members):
+        twin, _ = Counter(name for name, _ in members).most_common(1)[0]
+        raise ValueError(f"key {twin[:32]!r} is given twice")
     return value
 
 

@@ -28,20 +28,26 @@ class StoredRequest:
     id: str
     topic: str
     device: str
+    session: str | None
     payload: bytes
     content_type: str | None
     reply: ReplyAddress
     is_private: bool
+    priority: int
+    turn: int
     received_at_ms: int
     expires_at_ms: int
     client_gave_expiry: bool
     route: str | None
+    strategy: str | None
+    """The one that decided it."""
     confidence: float | None
     tiers: tuple[str, ...]
     todo: tuple[str, ...]
     attempts: int
     rounds: int
     lease: int
+    crashes: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +67,14 @@ class OutboxRow:
     reason: str | None
     attempts: int
     received_at_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Pause:
+    """Since when an operator holds a tier back, and who."""
+
+    at_ms: int
+    actor: str
 
 
 def join_tiers(tiers: tuple[str, ...]) -> str:

@@ -27,6 +27,8 @@ class Incoming:
     correlation: bytes | None = None
     content_type: str | None = None
     expiry_s: int | None = None
+    cut_from_bytes: int | None = None
+    """Length of a payload that was too long to be kept whole."""
 
 
 class Form(StrEnum):
@@ -69,6 +71,7 @@ class Question:
     max_bytes: int | None = None
     is_private: bool = False
     route: str | None = None
+    strategy: str | None = None
 
     @property
     def chars(self) -> int:
@@ -106,6 +109,21 @@ class Refused:
     received_at_ms: int
     dedupe_key: bytes | None = None
     """Of a valid request that a limit stands against: it may be a duplicate of one accepted earlier."""
+
+
+def refusal(item: Request | Refused, code: ErrorCode, message: str) -> Refused:
+    """Returns a request as refused for a reason found later; its key stays with it."""
+    return Refused(
+        item.id,
+        item.incoming,
+        code,
+        message,
+        item.device,
+        item.reply,
+        item.payload_hash,
+        item.received_at_ms,
+        dedupe_key=item.dedupe_key,
+    )
 
 
 @dataclass(frozen=True, slots=True)

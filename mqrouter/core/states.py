@@ -29,8 +29,10 @@ MOVES: dict[State, frozenset[State]] = {
         {State.RECEIVED, State.LEASED, State.ANSWERED, State.EXPIRED, State.DEAD, State.CANCELLED}
     ),
     State.LEASED: frozenset({State.PENDING, State.ANSWERED, State.EXPIRED, State.DEAD, State.CANCELLED}),
-    State.ANSWERED: frozenset({State.DELIVERED, State.UNDELIVERED}),
-} | {state: frozenset() for state in TERMINAL}
+    # Back to received where the answer was lost with a damaged database.
+    State.ANSWERED: frozenset({State.RECEIVED, State.DELIVERED, State.UNDELIVERED}),
+    State.UNDELIVERED: frozenset({State.DELIVERED}),  # asked again, and taken this time
+} | {state: frozenset() for state in TERMINAL - {State.UNDELIVERED}}
 
 
 def may_move(old: State, new: State) -> bool:

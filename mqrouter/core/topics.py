@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 
 MAX_TOPIC_BYTES = 65_535
-GATEWAYS_OWN = ("status", "info", "stats", "event/#", "cmd/#")
+GATEWAYS_OWN = ("status", "info", "stats", "event/#", "cmd/#", "progress/#", "feedback/#")
 
 
 def matches(topic_filter: str, topic: str) -> bool:
@@ -27,8 +30,13 @@ def is_publishable(topic: str) -> bool:
         0 < len(topic.encode("utf-8", "surrogatepass")) <= MAX_TOPIC_BYTES
         and not topic.startswith("$")
         and not any(char in "+#" or ord(char) < 0x20 or 0x7F <= ord(char) < 0xA0 for char in topic)
-        and not any(0xD800 <= ord(char) < 0xE000 for char in topic)
+        and not any(0xD800 <= ord(char) < 0xE000 or _is_noncharacter(ord(char)) for char in topic)
     )
+
+
+def _is_noncharacter(code: int) -> bool:
+    """MQTT 5, 1.5.4, lets a receiver close the connection over one; mosquitto does."""
+    return 0xFDD0 <= code < 0xFDF0 or code & 0xFFFE == 0xFFFE
 
 
 def why_not_a_filter(topic_filter: str) -> str | None:
@@ -55,6 +63,8 @@ class TopicRule:
     filter: str
     device_level: int
     answer: str
+    strategy: str | None = None
+    """Decides the questions that come in here; None for the gateway's own choice."""
 
     def device_of(self, topic: str) -> str:
         levels = topic.split("/")
@@ -66,6 +76,12 @@ class TopicRule:
         if not self._is_open(position) or (len(levels) > position + 1 and not self.filter.endswith("#")):
             return None
         return "/".join(levels[position:]) or None
+
+    def answered_device(self, topic: str) -> str | None:
+        """Returns the device that has its answers at `topic` by this rule; None where there is none."""
+        before, placeholder, after = self.answer.partition("{device}")
+        found = re.match(f"{re.escape(before)}([^/]*){re.escape(after)}(/|$)", topic) if placeholder else None
+        return found and found[1]
 
     def _is_open(self, position: int) -> bool:
         """True where the filter has a wildcard for this level."""
@@ -86,14 +102,21 @@ class TopicMap:
     rules: tuple[TopicRule, ...]
     response_topics: tuple[str, ...]
 
+    @property
+    def feedback(self) -> TopicRule:
+        """How verdicts come in: PREFIX/feedback/DEVICE[/ID]; nothing is answered there."""
+        return TopicRule(f"{self.prefix}/feedback/#", len(self.prefix.split("/")) + 1, "")
+
+    def is_feedback(self, topic: str | None) -> bool:
+        return topic is not None and topic.startswith(f"{self.prefix}/feedback/")
+
     def rule_for(self, topic: str) -> TopicRule | None:
         return next((rule for rule in self.rules if matches(rule.filter, topic)), None)
 
     def why_not_answerable(self, topic: str, device: str) -> str | None:
         """Returns why the requester `device` may not have its answer at `topic`, or None."""
         why = self.why_not_own(topic)
-        answers = f"{self.prefix}/answer/"
-        if why is None and topic.startswith(answers) and topic[len(answers) :].split("/")[0] != device:
+        if why is None and any(rule.answered_device(topic) not in (None, device) for rule in self.rules):
             return "a response topic must not be another device's answer topic"
         if why is None and any(matches(f"{self.prefix}/{name}", topic) for name in GATEWAYS_OWN):
             return "a response topic must not be one of the gateway's own topics, such as its status"
@@ -111,9 +134,18 @@ class TopicMap:
 
 
 def build_topic_map(
-    prefix: str, listeners: tuple[tuple[str, int, str], ...], response_topics: tuple[str, ...]
+    prefix: str,
+    listeners: tuple[tuple[str, int, str], ...],
+    response_topics: tuple[str, ...],
+    strategies: Mapping[str, str | None] = MappingProxyType({}),
 ) -> TopicMap:
-    """Returns the map of the gateway's own ask topics and the configured (filter, device level, answer) listeners."""
+    """Returns the map of the gateway's own ask topics and the configured (filter, device level, answer) listeners.
+
+    `strategies` are the listeners' own, by filter.
+    """
     own = TopicRule(f"{prefix}/ask/#", len(prefix.split("/")) + 1, f"{prefix}/answer/{{device}}")
-    others = (TopicRule(flt, level, answer.replace("{prefix}", prefix)) for flt, level, answer in listeners)
+    others = (
+        TopicRule(flt, level, answer.replace("{prefix}", prefix), strategies.get(flt))
+        for flt, level, answer in listeners
+    )
     return TopicMap(prefix, (own, *others), response_topics)

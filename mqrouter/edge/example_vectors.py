@@ -21,7 +21,7 @@ class ExampleVectors:
 
     def __init__(self, path: Path, fingerprint: str, *, is_read_only: bool = False) -> None:
         self._path = path
-        self._fingerprint = fingerprint
+        self.fingerprint = fingerprint
         self._is_read_only = is_read_only
         self._known: dict[str, Matrix] = {}
 
@@ -42,7 +42,7 @@ class ExampleVectors:
     def _load(self) -> dict[str, Matrix]:
         try:
             with np.load(self._path, allow_pickle=False) as file:
-                if str(file["fingerprint"]) != self._fingerprint:
+                if str(file["fingerprint"]) != self.fingerprint:
                     return {}
                 return dict(zip(map(str, file["keys"]), file["vectors"], strict=True))
         except FileNotFoundError:
@@ -57,7 +57,7 @@ class ExampleVectors:
             with part.open("wb") as file:
                 np.savez(
                     file,
-                    fingerprint=np.array(self._fingerprint),
+                    fingerprint=np.array(self.fingerprint),
                     keys=np.array(list(self._known)),
                     vectors=np.stack(list(self._known.values())),
                 )

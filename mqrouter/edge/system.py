@@ -6,21 +6,36 @@ import asyncio
 import os
 import socket
 import time
+import uuid
 from collections import deque
 from collections.abc import Callable
+from pathlib import Path
+
+from mqrouter.core.timeline import Clocks
 
 TICK_S = 0.05
 KEPT_TICKS = 12_000  # ten minutes
 
 
+def machine_clocks() -> Clocks:
+    try:
+        boot_id = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+    except OSError:
+        boot_id = f"unknown-{uuid.uuid4().hex}"  # like no other
+    return Clocks(int(1000 * time.time()), int(1000 * time.monotonic()), boot_id)
+
+
 class SystemClock:
-    """Wall time as it was at the start, carried on by the monotonic clock: a clock set while we live moves nothing."""
+    """The gateway's own time, carried by the clock that counts since the boot: one that is set moves nothing."""
 
     def __init__(self) -> None:
-        self._offset_s = time.time() - time.monotonic()
+        self._offset_ms = int(1000 * (time.time() - time.monotonic()))
+
+    def start_at(self, now_ms: int) -> None:
+        self._offset_ms = now_ms - int(1000 * time.monotonic())
 
     def now_ms(self) -> int:
-        return int(1000 * (time.monotonic() + self._offset_s))
+        return int(1000 * time.monotonic()) + self._offset_ms
 
     def monotonic_s(self) -> float:
         return time.monotonic()

@@ -6,6 +6,8 @@ import asyncio
 import contextlib
 import email.utils
 import json
+import socket
+import threading
 import time
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass
@@ -13,6 +15,7 @@ from typing import Any
 
 import aiohttp
 import structlog
+from aiohttp.abc import AbstractResolver, ResolveResult
 from pydantic import SecretStr
 from tenacity import (
     AsyncRetrying,
@@ -56,6 +59,51 @@ class _DroppedError(TransientError):
     """Try once more at once: the connection went away before the server had said anything."""
 
 
+class _Resolver(AbstractResolver):
+    """The system's name look-up, on a thread that the process does not wait for at its end: it may hang for long."""
+
+    async def resolve(
+        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
+    ) -> list[ResolveResult]:
+        """Raises OSError where there is no such name."""
+        loop = asyncio.get_running_loop()
+        found: asyncio.Future[list[ResolveResult]] = loop.create_future()
+
+        def end(results: list[ResolveResult], error: OSError | None) -> None:
+            if found.done():
+                return  # nobody waits any more
+            if error is None:
+                found.set_result(results)
+            else:
+                found.set_exception(error)
+
+        def run() -> None:
+            results: list[ResolveResult] = []
+            error = None
+            try:
+                results = _look_up(host, port, family)
+            except OSError as caught:
+                error = caught
+            with contextlib.suppress(RuntimeError):  # the loop is closed: the daemon has ended meanwhile
+                loop.call_soon_threadsafe(end, results, error)
+
+        threading.Thread(target=run, name="upstream.resolve", daemon=True).start()
+        return await found
+
+    async def close(self) -> None:
+        """Nothing is kept."""
+
+
+def _look_up(host: str, port: int, family: socket.AddressFamily) -> list[ResolveResult]:
+    flags = socket.AI_NUMERICHOST | socket.AI_NUMERICSERV
+    return [
+        ResolveResult(hostname=host, host=str(address[0]), port=port, family=kind, proto=proto, flags=flags)
+        for kind, _, proto, _, address in socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, family=family, flags=socket.AI_ADDRCONFIG
+        )
+    ]
+
+
 class OpenAiClient:
     """Use as an async context manager; it owns its connections."""
 
@@ -69,7 +117,7 @@ class OpenAiClient:
             headers["Authorization"] = f"Bearer {self._options.api_key.get_secret_value()}"
         self._session = aiohttp.ClientSession(
             headers=headers,
-            connector=aiohttp.TCPConnector(limit=self._options.concurrency + 1),
+            connector=aiohttp.TCPConnector(limit=self._options.concurrency + 1, resolver=_Resolver()),
             timeout=aiohttp.ClientTimeout(total=None, connect=self._options.connect_timeout_s),
         )
         return self
@@ -317,9 +365,22 @@ async def _refusal(response: aiohttp.ClientResponse) -> Exception:
     if response.status in (401, 403):
         return CredentialsError(text, detail=detail)
     if response.status in (408, 425, 429) or response.status >= 500:
-        after_s = retry_after_s(response.headers.get("Retry-After"), time.time())
+        after_s = retry_after_s(response.headers.get("Retry-After"), _server_time_s(response))
         return TransientError(text, detail=detail, retry_after_s=after_s)
     return PermanentError(text, detail=detail)
+
+
+def _server_time_s(response: aiohttp.ClientResponse) -> float:
+    """Returns the time of day by the server's clock: a date it names counts from that, whatever ours was set to."""
+    date = _http_date_s(response.headers.get("Date", ""))
+    return time.time() if date is None else date
+
+
+def _http_date_s(value: str) -> float | None:
+    try:
+        return email.utils.parsedate_to_datetime(value).timestamp()
+    except (TypeError, ValueError, OverflowError):
+        return None
 
 
 def retry_after_s(value: str | None, now_s: float) -> float | None:
@@ -329,11 +390,10 @@ def retry_after_s(value: str | None, now_s: float) -> float | None:
     """
     if value is None:
         return None
-    try:
-        if value.strip().isdecimal():
-            after_s = float(value)
-        else:
-            after_s = email.utils.parsedate_to_datetime(value).timestamp() - now_s
-    except (TypeError, ValueError, OverflowError):
+    if value.strip().isdecimal():
+        after_s = float(value)
+    elif (date_s := _http_date_s(value)) is not None:
+        after_s = date_s - now_s
+    else:
         return None
     return min(max(0.0, after_s), MAX_RETRY_AFTER_S)

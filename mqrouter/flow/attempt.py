@@ -38,6 +38,8 @@ from mqrouter.flow.wakeup import Wakeup
 log = structlog.get_logger("forward")
 
 STORE_RETRY_S = 1.0
+UNFIT_CONFIDENCE = 0.0
+"""In an answer that the check of its form has rejected."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +104,7 @@ class Attempts:
         if request.is_private and not self._limits.is_trusted:  # it was, when this was decided
             await self._failed(request, Failure.REFUSED, PermanentError("private: the tier is not trusted"))
             return Verdict.FAILED
+        started_s = self._clock.monotonic_s()
         try:
             reply = await self._ask(request)
         except RequestError as error:  # limits were lowered since it was accepted
@@ -119,7 +122,7 @@ class Attempts:
             return Verdict.UNREACHABLE
         except TransientError as error:
             if error.retry_after_s is not None:
-                self._board.hold(self.name, error.retry_after_s)
+                await self._hold(error.retry_after_s)
             self._board.failed(self.name, str(error))
             await self._failed(request, Failure.TRANSIENT, error)
         except (PermanentError, ModelError) as error:
@@ -131,7 +134,7 @@ class Attempts:
             self._board.failed(self.name, f"{type(error).__name__}: {error}")
             await self._failed(request, Failure.TRANSIENT, error)
         else:
-            self._board.succeeded(self.name)
+            self._board.answered(self.name, 1000 * (self._clock.monotonic_s() - started_s))
             await self._answer(request, reply)
             return Verdict.ANSWERED
         return Verdict.FAILED
@@ -171,7 +174,14 @@ class Attempts:
         why = why_unfit(reply.text, reply.done.finish_reason)
         is_last_resort = len(request.tiers) == 1 or not self._limits.is_local
         if why is not None and not (why == "truncated" and is_last_resort):
-            raise ModelError(f"the answer was {why}")
+            raise ModelError(f"the answer was {why}{self._why_escalated(request)}")
+
+    def _why_escalated(self, request: StoredRequest) -> str:
+        """Returns what a cascade says of a local answer that is not fit to send: nothing in it is to be trusted."""
+        verdict = self._judge().judge_answer(request.strategy, UNFIT_CONFIDENCE) if self._limits.is_local else None
+        if verdict is None or verdict.is_kept or len(request.tiers) == 1:
+            return ""
+        return f"; cascade: confidence {verdict.confidence:.2f}, least {verdict.least:.2f}, goes up"
 
     async def _answer(self, request: StoredRequest, reply: Reply) -> None:
         now_ms = self._clock.now_ms()
@@ -219,6 +229,17 @@ class Attempts:
     def _may_not_wait(self, request: StoredRequest, step: GoOn) -> bool:
         """True where no tier is left that is up, and the route wants an answer now, or would rather say so."""
         return not self._judge().is_patient(request.route) and self._board.first_available(step.waiting.tiers) is None
+
+    async def _hold(self, for_s: float) -> None:
+        """Nobody asks the tier before its time, also after a restart."""
+        self._board.hold(self.name, for_s)
+        until_ms = self._clock.now_ms() + int(1000 * for_s)
+
+        async def write() -> bool:
+            await self._store.hold(self.name, until_ms)
+            return True
+
+        await self._written(write)
 
     async def _release(self, request: StoredRequest, step: GoOn, note: str) -> None:
         now_ms = self._clock.now_ms()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Coroutine
+from typing import Any
 
 import structlog
 
@@ -10,16 +12,19 @@ from mqrouter.core.decode import Limits, decode_question
 from mqrouter.core.records import Seq, StoredRequest
 from mqrouter.core.request import Answer
 from mqrouter.core.states import State
+from mqrouter.core.topics import TopicMap
 from mqrouter.errors import ErrorCode, MqrouterError, RequestError, StoreError, StoreFatalError
 from mqrouter.flow.judge import Judge, Judgement
-from mqrouter.flow.ports import Clock, Embedder, Store
+from mqrouter.flow.ports import Clock, Embedder, InHand, Store
 from mqrouter.flow.tiers import TierBoard
 from mqrouter.flow.wakeup import Wakeup
+from mqrouter.routing.session import Session
 
 log = structlog.get_logger("decide")
 
 MAX_DECIDING = 16  # enough to keep the embedder's thread busy while others are being read or written
 STORE_RETRY_S = 1.0
+NO_TOPICS = TopicMap("", (), ())
 
 
 class Decide:
@@ -31,9 +36,11 @@ class Decide:
         board: TierBoard,
         clock: Clock,
         limits: Limits,
+        in_hand: InHand,
         *,
         accepted: Wakeup,
         answered: Wakeup,
+        topics: TopicMap = NO_TOPICS,
     ) -> None:
         self.judge = judge
         self._store = store
@@ -41,9 +48,15 @@ class Decide:
         self._board = board
         self._clock = clock
         self._limits = limits
+        self._in_hand = in_hand
         self._accepted = accepted
         self._answered = answered
+        self._topics = topics
         self._busy: set[Seq] = set()
+        self._latest_of: dict[tuple[str, str | None], asyncio.Event] = {}
+        """By (device, session): set once the latest request of it that is in hand is decided."""
+        self._suspect: Seq | None = None
+        """The one request in hand that an earlier life may have died of."""
         self.abstained = 0
 
     async def run(self) -> None:
@@ -51,11 +64,45 @@ class Decide:
             while True:
                 room = MAX_DECIDING - len(self._busy)
                 rows = await self._store.next_received(room, self._busy) if room else []
-                for request in rows:
-                    self._busy.add(request.seq)
-                    deciding.create_task(self._decide(request), name=f"decide.{request.id}")
-                if not rows:
+                taken = [request for request in rows if self._take(request)]
+                for request in taken:
+                    decision = self._decide(request) if request.session is None else self._decide_in_turn(request)
+                    deciding.create_task(decision, name=f"decide.{request.id}")
+                if not taken:
                     await self._accepted.wait()  # no limit: nothing to do until a request arrives or one is done
+
+    def _take(self, request: StoredRequest) -> bool:
+        """The request is in hand; False where another suspect is: a crash must leave no doubt whose it was."""
+        if request.crashes and self._suspect is not None:
+            return False
+        if request.crashes:
+            self._suspect = request.seq
+        self._busy.add(request.seq)
+        self._in_hand.take(request.seq)
+        return True
+
+    def _drop(self, request: StoredRequest) -> None:
+        self._in_hand.drop(request.seq)
+        self._busy.discard(request.seq)
+        if self._suspect == request.seq:
+            self._suspect = None
+
+    def _decide_in_turn(self, request: StoredRequest) -> Coroutine[Any, Any, None]:
+        """Returns the deciding of a request once those before it in its session are decided."""
+        key, mine = (request.device, request.session), asyncio.Event()
+        before, self._latest_of[key] = self._latest_of.get(key), mine
+
+        async def decide() -> None:
+            try:
+                if before is not None:
+                    await before.wait()  # no limit of its own: that one is being decided, and this sets its event
+                await self._decide(request)
+            finally:
+                mine.set()
+                if self._latest_of.get(key) is mine:
+                    del self._latest_of[key]
+
+        return decide()
 
     async def _decide(self, request: StoredRequest) -> None:
         try:
@@ -66,7 +113,7 @@ class Decide:
             log.error("decide.write_failed", request_id=request.id, error=str(error))
             await asyncio.sleep(STORE_RETRY_S)  # the row is still there: it is read again
         finally:
-            self._busy.discard(request.seq)
+            self._drop(request)
             self._accepted.give()
 
     async def _decide_or_refuse(self, request: StoredRequest) -> None:
@@ -90,7 +137,14 @@ class Decide:
             await self._answer(request, ErrorCode.EXPIRED, "no answer within the time to live", State.EXPIRED)
             return
         question = decode_question(request.payload, request.content_type, request.reply.client_id, self._limits)
-        judgement = await self.judge.judge(question, self._embedder)
+        rule = self._topics.rule_for(request.topic)
+        judgement = await self.judge.judge(
+            question,
+            self._embedder,
+            strategy=None if rule is None else rule.strategy,
+            session=await self._session_of(request),
+            tiers=self._board.signals(),
+        )
         plan = judgement.tier_plan
         if judgement.decision.route is None:
             self.abstained += 1
@@ -103,6 +157,12 @@ class Decide:
         if not self.judge.is_patient(route) and self._board.first_available(plan.tiers) is None:
             message = f"none of {', '.join(plan.tiers)} can be reached"
             await self._answer(request, self.judge.offline_code(route), message)
+
+    async def _session_of(self, request: StoredRequest) -> Session | None:
+        if request.session is None:
+            return None
+        max_age_ms = int(1000 * self.judge.session_max_age_s)
+        return await self._store.latest_of_session(request, request.received_at_ms - max_age_ms)
 
     async def _queue(self, request: StoredRequest, judgement: Judgement) -> None:
         decision, tiers = judgement.decision, judgement.tier_plan.tiers

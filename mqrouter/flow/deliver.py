@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from enum import StrEnum
 
 import structlog
@@ -17,6 +18,7 @@ log = structlog.get_logger("request")
 
 OFFER_AGAIN = Backoff(min_s=2.0, max_s=60.0)
 STORE_RETRY_S = 1.0
+MAX_LOSSES = 3
 
 
 class Publication(StrEnum):
@@ -25,6 +27,7 @@ class Publication(StrEnum):
     TAKEN = "taken"
     NO_SUBSCRIBER = "no_subscriber"  # MQTT 5 reason 0x10: acknowledged, and nobody got it
     REFUSED = "refused"
+    LOST = "connection_lost"
 
 
 class Deliver:
@@ -37,6 +40,8 @@ class Deliver:
         self._in_flight: dict[int, OutboxRow] = {}
         self._after: Seq = 0
         self._connections = 0
+        self._losses: Counter[Seq] = Counter()
+        """How many connections in a row ended with this request's answer in flight."""
         self._acknowledged: asyncio.Queue[tuple[OutboxRow, Publication]] = asyncio.Queue()
         self.delivered = 0
 
@@ -53,6 +58,7 @@ class Deliver:
 
     def reconnected(self) -> None:
         """What was in flight has to go out again: nobody will acknowledge it any more."""
+        self._losses = Counter({row.request: self._losses[row.request] + 1 for row in self._in_flight.values()})
         self._in_flight.clear()
         self._after = 0
         self._connections += 1
@@ -81,12 +87,29 @@ class Deliver:
             if row.request in busy:
                 self._after = max(self._after, row.seq)
                 continue
+            if self._losses[row.request] >= MAX_LOSSES:
+                await self._put_off(row)
+                self._after = max(self._after, row.seq)
+                continue
             number = self._broker.publish(row.message, self._clock.now_ms())
             if number is None:
                 return 0  # disconnected, or the broker's window is full: the next connection or PUBACK goes on
             self._in_flight[number] = row
             self._after = max(self._after, row.seq)
         return len(rows)
+
+    async def _put_off(self, row: OutboxRow) -> None:
+        """An answer that several connections in a row have ended at waits, longer each time: meanwhile the others go.
+
+        A broker of MQTT 3.1.1 has no other way to say that an answer is too large for it.
+        """
+        del self._losses[row.request]
+        try:
+            await self._offer_later(row, Publication.LOST)
+        except StoreFatalError:
+            raise
+        except StoreError as error:
+            log.error("deliver.write_failed", request_id=row.request_id, error=str(error))
 
     async def _record_forever(self) -> None:
         async with asyncio.TaskGroup() as recording:
@@ -102,7 +125,7 @@ class Deliver:
                     await self._store.delivered(row, self._clock.now_ms())
                     self._log_end(row)
                 else:
-                    await self._wait_for_subscriber(row, publication)
+                    await self._offer_later(row, publication)
                 break
             except StoreFatalError:
                 raise
@@ -111,7 +134,7 @@ class Deliver:
             await asyncio.sleep(STORE_RETRY_S)
         self._answered.give()
 
-    async def _wait_for_subscriber(self, row: OutboxRow, publication: Publication) -> None:
+    async def _offer_later(self, row: OutboxRow, publication: Publication) -> None:
         now_ms = self._clock.now_ms()
         again_ms = now_ms + int(1000 * OFFER_AGAIN.ceiling_s(row.tries + 1))
         log.info("deliver.not_taken", request_id=row.request_id, why=str(publication), tries=row.tries + 1)

@@ -43,18 +43,21 @@ class Lane:
         self._concurrency = concurrency
         self._cap = concurrency
         self._is_stopping = False
+        self._probe: asyncio.Task[bool] | None = None
         self.in_flight = 0
 
     def stop(self) -> None:
         """Takes no more requests; those in flight may finish."""
         self._is_stopping = True
+        if self._probe is not None:
+            self._probe.cancel()  # nobody needs to know any more, and a probe may hang
         self._wakeup.give()
 
     async def run(self) -> None:
         """Returns after `stop`, when nothing is in flight any more."""
         async with asyncio.TaskGroup() as attempts:
             while not self._is_stopping:
-                await self._probe_if_due()
+                await self._probe_if_due(attempts)
                 claimed = await self._claim()
                 for request in claimed:
                     self.in_flight += 1
@@ -62,10 +65,14 @@ class Lane:
                 if not claimed:
                     await self._wakeup.wait(self._next_time_s())
 
-    async def _probe_if_due(self) -> None:
-        if self._breaker.is_probe_due(self._clock.monotonic_s()):
-            self._cap = 1
-            self._board.probed(self.name, await self._client.probe())
+    async def _probe_if_due(self, group: asyncio.TaskGroup) -> None:
+        if self.name in self._board.paused or not self._breaker.is_probe_due(self._clock.monotonic_s()):
+            return
+        self._cap = 1
+        self._probe = group.create_task(self._client.probe(), name=f"probe.{self.name}")
+        await asyncio.wait([self._probe])
+        if not self._probe.cancelled():
+            self._board.probed(self.name, self._probe.result())
 
     async def _claim(self) -> list[StoredRequest]:
         cap = 1 if self._breaker.state is BreakerState.HALF_OPEN else self._cap
@@ -84,6 +91,8 @@ class Lane:
 
     def _next_time_s(self) -> float | None:
         """Returns how long nothing can change by itself: until the next probe, or the end of a hold."""
+        if self.name in self._board.paused:
+            return None
         now_s = self._clock.monotonic_s()
         if self._breaker.state is BreakerState.OPEN:
             return max(0.0, self._breaker.probe_at_s - now_s)
@@ -98,4 +107,6 @@ class Lane:
                 self._cap = 1
         finally:
             self.in_flight -= 1
+            if request.crashes:  # another lane's suspect may have waited for this one's end
+                self._board.wake_all()
             self._wakeup.give()

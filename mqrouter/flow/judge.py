@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 
 from mqrouter.core.policy import TierFacts, TierPlan, plan_tiers
 from mqrouter.core.request import JsonObject, Question
 from mqrouter.errors import ErrorCode, RequestError
 from mqrouter.flow.ports import Embedder
+from mqrouter.routing.cascade import Cascade, Verdict
 from mqrouter.routing.decision import Decision, decide
-from mqrouter.routing.signals import Signals, estimate_tokens
+from mqrouter.routing.session import Session, is_referential
+from mqrouter.routing.signals import Signals, TierSignal, estimate_tokens
 from mqrouter.routing.strategy import Strategy
+from mqrouter.routing.tier_order import ORDERS_BY_GAIN, Gain, TierOrder
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +31,8 @@ class Judgement:
     decision: Decision
     route_plan: RoutePlan
     tier_plan: TierPlan
+    gain: Gain | None = None
+    """None where it had no say in the order of the tiers."""
 
     def to_json(self) -> JsonObject:
         plan = self.tier_plan
@@ -36,6 +41,7 @@ class Judgement:
             "struck": [{"tier": struck.tier, "reason": struck.reason} for struck in plan.struck],
             "when_offline": self.route_plan.when_offline,
             "refusal": plan.refusal,
+            "gain": None if self.gain is None else asdict(self.gain),
         }
 
 
@@ -50,6 +56,12 @@ class Judge:
     abstain: RoutePlan
     tiers: dict[str, TierFacts]
     prompts: Mapping[str, str]
+    others: Mapping[str, Strategy] = field(default_factory=dict)
+    """Strategies that a listener or a request may name instead; looking one up may raise ValueError."""
+    tier_order: TierOrder | None = None
+    """None where the tiers of a route are asked in the order configured."""
+    switch_margin: float = 0.0
+    session_max_age_s: float = 1_800.0
 
     def plan_for(self, route: str | None) -> RoutePlan:
         """Returns the plan of a route; that of abstaining for none, or for one that a reload took away."""
@@ -72,32 +84,80 @@ class Judge:
         name = self.plan_for(route).prompt
         return None if name is None else self.prompts.get(name)
 
-    async def judge(self, question: Question, embedder: Embedder) -> Judgement:
-        """Returns the decision, its tiers and its reasons. Raises RequestError for a route that does not exist."""
+    def judge_answer(self, strategy: str | None, confidence: float) -> Verdict | None:
+        """Returns whether a local answer stands; None where the strategy that decided has no opinion on answers."""
+        name = self.strategy_name if strategy is None else strategy
+        found = self._strategy(name) if name == "cascade" else None
+        return found.judge_answer(confidence) if isinstance(found, Cascade) else None
+
+    async def judge(
+        self,
+        question: Question,
+        embedder: Embedder,
+        *,
+        strategy: str | None = None,
+        session: Session | None = None,
+        tiers: Mapping[str, TierSignal] | None = None,
+    ) -> Judgement:
+        """Returns the decision, its tiers and its reasons.
+
+        `strategy` is the listener's; the question's own goes before it. Without `tiers` all are taken to be up.
+        Raises RequestError for a route that does not exist, or a strategy that cannot be used here.
+        """
         if question.route is not None and question.route not in self.routes:
             raise RequestError(ErrorCode.NO_ROUTE, f"there is no route {question.route!r}")
+        name = question.strategy or strategy or self.strategy_name
+        chosen = self._strategy(name)
+        if session is not None and session.route not in self.routes:
+            session = None  # a reload took its route away
         embedding = await embedder.embed(question.text)
         signals = Signals(
             chars=question.chars,
             estimated_tokens=estimate_tokens(question.chars),
             embedding=embedding,
             is_private=question.is_private,
-            asked_route=question.route,
+            asked_route=question.route if question.route is not None or session is None else session.route,
+            text=question.text,
+            tiers=dict.fromkeys(self.tiers, TierSignal(True, None)) if tiers is None else tiers,
         )
         decision = decide(
-            self.strategy.score(signals),
-            strategy=self.strategy_name,
+            chosen.score(signals),
+            strategy=name,
             min_margin=self.min_margin,
-            asked_route=signals.asked_route,
+            asked_route=question.route,
             embedded_tokens=embedding.tokens,
             is_cut=embedding.is_cut,
+            session=session,
+            is_referential=session is not None and is_referential(question.text),
+            switch_margin=self.switch_margin,
         )
         plan = self.plan_for(decision.route)
-        tiers = plan_tiers(
-            plan.to,
+        wanted, gain = self._ordered(plan.to, decision, signals, session)
+        tier_plan = plan_tiers(
+            wanted,
             self.tiers,
             is_private=signals.is_private,
             chars=signals.chars,
             fall_back_locally=plan.when_offline == "answer_locally",
         )
-        return Judgement(decision, plan, tiers)
+        return Judgement(decision, plan, tier_plan, gain)
+
+    def _strategy(self, name: str) -> Strategy:
+        if name == self.strategy_name:
+            return self.strategy
+        try:
+            return self.others[name]
+        except (KeyError, ValueError) as error:
+            why = "this gateway has no such strategy" if isinstance(error, KeyError) else str(error)
+            raise RequestError(ErrorCode.BAD_REQUEST, f"the strategy {name!r} cannot be used: {why}") from error
+
+    def _ordered(
+        self, to: tuple[str, ...], decision: Decision, signals: Signals, session: Session | None
+    ) -> tuple[tuple[str, ...], Gain | None]:
+        """Returns a route's tiers in the order in which this question is to ask them, and what gain had a say in it."""
+        if isinstance(cascade := self._strategy(decision.strategy), Cascade):
+            return cascade.order(to, {name for name, tier in self.tiers.items() if tier.is_local}), None
+        if self.tier_order is None or decision.strategy not in ORDERS_BY_GAIN or len(to) < 2:
+            return to, None
+        is_same = session is not None and session.route == decision.route
+        return self.tier_order.order(to, signals, session=session.tiers if session is not None and is_same else ())

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Collection, Sequence
+from collections.abc import AsyncGenerator, Collection, Mapping, Sequence
 from typing import Protocol
 
 from mqrouter.core.backoff import Backoff
+from mqrouter.core.disk_space import DiskSpace, Thresholds
 from mqrouter.core.events import TierCall, TierEvent
+from mqrouter.core.feedback import Feedback
 from mqrouter.core.records import Accepted, OutboxRow, Seq, StoredRequest
-from mqrouter.core.request import Answer, Incoming, JsonObject, OutMessage, Refused, Request
+from mqrouter.core.request import Answer, Incoming, JsonObject, OutMessage, Refused, Request, RequestId
 from mqrouter.core.retry import Waiting
 from mqrouter.core.states import State
+from mqrouter.core.timeline import Anchor
+from mqrouter.routing.session import Session
 from mqrouter.routing.signals import Embedding
 
 
 class Clock(Protocol):
     def now_ms(self) -> int:
-        """Wall time, milliseconds since 1970; never jumps while the process lives."""
+        """The gateway's own time, milliseconds since about 1970: it never jumps, and goes on across restarts."""
         ...
 
     def monotonic_s(self) -> float: ...
@@ -44,6 +48,14 @@ class Broker(Protocol):
         ...
 
 
+class InHand(Protocol):
+    """Says which request is being worked on in this process, so that it is known after a crash."""
+
+    def take(self, seq: Seq) -> None: ...
+
+    def drop(self, seq: Seq) -> None: ...
+
+
 class Embedder(Protocol):
     async def embed(self, text: str) -> Embedding: ...
 
@@ -61,16 +73,64 @@ class TierClient(Protocol):
         ...
 
 
+class DatabaseSize(Protocol):
+    """Bytes in use, bytes that are not, and whether those can be given back one by one."""
+
+    @property
+    def used(self) -> int: ...
+
+    @property
+    def unused(self) -> int: ...
+
+    @property
+    def can_shrink(self) -> bool: ...
+
+
+class Space(Protocol):
+    """The room the database takes."""
+
+    async def size(self) -> DatabaseSize: ...
+
+    async def shrink(self, pages: int) -> None: ...
+
+    async def checkpoint(self) -> None: ...
+
+
+class Disk(Protocol):
+    @property
+    def thresholds(self) -> Thresholds: ...
+
+    @property
+    def ballast_bytes(self) -> int: ...
+
+    def space(self) -> DiskSpace: ...
+
+    def release_ballast(self) -> bool:
+        """Returns whether there was any."""
+        ...
+
+    def keep_ballast(self) -> bool: ...
+
+
 class Store(Protocol):
     @property
-    def counts(self) -> dict[str, int]: ...
+    def counts(self) -> Mapping[str, int]: ...
+
+    @property
+    def dropped(self) -> int:
+        """Requests dropped at the queue's limits, since the start."""
+        ...
 
     @property
     def todo_lists(self) -> Collection[str]: ...
 
     async def accept(self, items: Sequence[Request | Refused], now_ms: int) -> list[Accepted]: ...
 
-    async def forget_packets(self) -> None: ...
+    async def hold(self, tier: str, until_ms: int) -> None: ...
+
+    async def set_anchor(self, anchor: Anchor) -> None: ...
+
+    async def forget_packets(self, less: int) -> None: ...
 
     async def next_received(self, limit: int, busy: Collection[Seq]) -> list[StoredRequest]: ...
 
@@ -84,6 +144,8 @@ class Store(Protocol):
         decision: JsonObject,
         now_ms: int,
     ) -> None: ...
+
+    async def latest_of_session(self, request: StoredRequest, not_before_ms: int) -> Session | None: ...
 
     async def record_decision(self, request: StoredRequest, decision: JsonObject) -> None: ...
 
@@ -128,3 +190,7 @@ class Store(Protocol):
     async def give_up_answers(self, now_ms: int) -> int: ...
 
     async def purge(self, finished_before_ms: int, refused_before_ms: int, limit: int = 500) -> int: ...
+
+
+class FeedbackStore(Protocol):
+    async def record_feedback(self, found: Sequence[Feedback], now_ms: int) -> list[RequestId | None]: ...

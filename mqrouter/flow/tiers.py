@@ -7,9 +7,11 @@ from collections.abc import Collection, Iterable, Mapping
 import structlog
 
 from mqrouter.core.breaker import Breaker, BreakerState
-from mqrouter.core.records import split_tiers
+from mqrouter.core.latency import RecentLatency
+from mqrouter.core.records import Pause, split_tiers
 from mqrouter.flow.ports import Chance, Clock
 from mqrouter.flow.wakeup import Wakeup
+from mqrouter.routing.signals import TierSignal
 
 log = structlog.get_logger("tier")
 
@@ -20,12 +22,28 @@ class TierBoard:
     def __init__(self, breakers: Mapping[str, Breaker], clock: Clock, chance: Chance) -> None:
         self.breakers = breakers
         self.wakeups = {name: Wakeup() for name in breakers}
+        self.paused: dict[str, Pause] = {}
+        """Tiers an operator holds back: for the requests they are as good as down."""
+        self.latencies = {name: RecentLatency() for name in breakers}
+        """Of whole answers that were fit to send."""
         self._clock = clock
         self._chance = chance
 
     def is_available(self, name: str) -> bool:
         breaker = self.breakers.get(name)  # a row may name a tier that a reload took away
-        return breaker is not None and breaker.is_available(self._clock.monotonic_s())
+        return breaker is not None and name not in self.paused and breaker.is_available(self._clock.monotonic_s())
+
+    def signals(self) -> dict[str, TierSignal]:
+        """Returns how each tier is doing, for a strategy to look at."""
+        return {name: TierSignal(self.is_available(name), recent.p50_ms) for name, recent in self.latencies.items()}
+
+    def pause(self, name: str, pause: Pause) -> None:
+        self.paused[name] = pause
+        self.wake_all()
+
+    def resume(self, name: str) -> None:
+        self.paused.pop(name, None)
+        self.wake_all()
 
     def first_available(self, tiers: Iterable[str]) -> str | None:
         return next((name for name in tiers if self.is_available(name)), None)
@@ -42,6 +60,11 @@ class TierBoard:
     def wake_all(self) -> None:
         for wakeup in self.wakeups.values():
             wakeup.give()
+
+    def answered(self, name: str, latency_ms: float) -> None:
+        """The tier gave a whole answer that is fit to send, `latency_ms` after it was asked."""
+        self.latencies[name].add(latency_ms)
+        self.succeeded(name)
 
     def succeeded(self, name: str) -> None:
         breaker = self.breakers[name]

@@ -11,6 +11,7 @@ from mqrouter.core.backoff import Backoff
 from mqrouter.core.records import StoredRequest, split_tiers
 from mqrouter.core.request import Answer
 from mqrouter.core.states import State
+from mqrouter.core.timeline import Anchor, Clocks
 from mqrouter.errors import ErrorCode, StoreError, StoreFatalError
 from mqrouter.flow.judge import Judge
 from mqrouter.flow.ports import Clock, Store
@@ -21,6 +22,8 @@ log = structlog.get_logger("upkeep")
 
 TICK_S = 0.25
 PURGE_EVERY_S = 60.0
+CLOCK_TOLERANCE_MS = 2_000
+ANCHOR_EVERY_MS = 86_400_000  # how long a machine was off is counted from its last known moment
 
 
 class Upkeep:
@@ -34,8 +37,10 @@ class Upkeep:
         retain_finished_s: float,
         retain_refused_s: float,
         judge: Callable[[], Judge | None],
+        machine: Callable[[], Clocks],
         answered: Wakeup,
     ) -> None:
+        self._machine = machine
         self._store = store
         self._board = board
         self._clock = clock
@@ -47,6 +52,7 @@ class Upkeep:
         """Tier lists known to have no tier that is up."""
         self._answered = answered
         self._purge_at_s = 0.0
+        self._anchor: Anchor | None = None
 
     async def run(self) -> None:
         while True:
@@ -60,6 +66,7 @@ class Upkeep:
 
     async def _tick(self) -> None:
         now_ms = self._clock.now_ms()
+        await self._follow_clock(Anchor(now_ms, self._machine()))
         due_ms = await self._store.next_due_ms()
         if due_ms is not None and due_ms <= now_ms:  # an idle gateway must not wear out its card
             await self._handle_due(now_ms)
@@ -68,6 +75,18 @@ class Upkeep:
         if self._clock.monotonic_s() >= self._purge_at_s:
             self._purge_at_s = self._clock.monotonic_s() + PURGE_EVERY_S
             await self._purge(now_ms - self._retain_ms, now_ms - self._retain_refused_ms)
+
+    async def _follow_clock(self, anchor: Anchor) -> None:
+        """Where the machine's clock was set, the database knows: at the next boot, only that clock tells the time."""
+        if self._anchor is None:  # as it was at the start
+            self._anchor = anchor
+        by_ms = anchor.offset_ms - self._anchor.offset_ms
+        if abs(by_ms) > CLOCK_TOLERANCE_MS:
+            log.warning("upkeep.clock_moved", by_s=by_ms / 1000)
+        elif anchor.now_ms < self._anchor.now_ms + ANCHOR_EVERY_MS:
+            return
+        await self._store.set_anchor(anchor)
+        self._anchor = anchor
 
     async def _handle_due(self, now_ms: int) -> None:
         requests, answers = await self._store.wake_due(now_ms)
@@ -79,7 +98,7 @@ class Upkeep:
         if given_up:
             log.warning("upkeep.answers_given_up", answers=given_up)
         message = "no answer within the time to live"
-        if expired := await self._store.expired(now_ms):
+        while expired := await self._store.expired(now_ms):
             await self._end_all(
                 self._end(request, ErrorCode.EXPIRED, message, State.EXPIRED, now_ms) for request in expired
             )

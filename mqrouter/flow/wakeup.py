@@ -12,11 +12,12 @@ class Wakeup:
     def give(self) -> None:
         self._event.set()
 
-    async def wait(self, timeout_s: float | None = None) -> None:
-        """Returns once a call has come since the last return, or after `timeout_s`."""
+    async def wait(self, timeout_s: float | None = None) -> bool:
+        """Returns once a call has come since the last return, or False after `timeout_s`."""
         try:
             async with asyncio.timeout(timeout_s):
                 await self._event.wait()
         except TimeoutError:
-            return
+            return False
         self._event.clear()
+        return True

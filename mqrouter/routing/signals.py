@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
@@ -24,13 +25,24 @@ class Embedding:
 
 
 @dataclass(frozen=True, slots=True)
+class TierSignal:
+    """How a tier is doing."""
+
+    is_up: bool
+    latency_ms: float | None
+    """Of its recent answers; None where there were none."""
+
+
+@dataclass(frozen=True, slots=True)
 class Signals:
     chars: int
     estimated_tokens: int
     embedding: Embedding
     is_private: bool
     asked_route: str | None
-    """The route the requester named, if any."""
+    """The route whose score is wanted whatever its rank: the one the requester named, or the session's."""
+    text: str = ""
+    tiers: Mapping[str, TierSignal] = field(default_factory=dict)
 
 
 def estimate_tokens(chars: int) -> int:

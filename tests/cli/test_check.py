@@ -137,3 +137,37 @@ def test_checking_changes_nothing() -> None:
     check(VALID)
 
     assert set(Path().rglob("*")) == before
+
+
+LEARNED = VALID.replace("[routing.abstain]", '[routing]\nstrategy = "learned"\n[routing.abstain]')
+
+
+def test_learned_without_a_head_is_a_problem_with_its_place_and_remedy() -> None:
+    result = check(LEARNED)
+
+    assert result.exit_code == Exit.CONFIG
+    (line,) = result.stderr.splitlines()
+    assert line.startswith('mqrouter.toml:4:1: routing.strategy: "learned" needs a trained head: there is no ')
+    assert line.endswith("head.npz yet: run `mqrouter train`")
+
+
+def test_head_that_does_not_fit_is_a_problem_of_whoever_names_it() -> None:
+    Path("data").mkdir()
+    Path("data/head.npz").write_bytes(b"damaged")
+    listener = '[[listeners]]\nfilter = "a/+"\ndevice_level = 1\nanswer = "b/{device}"\nstrategy = "cascade"\n'
+    result = check(VALID + listener, "--json")
+
+    (problem,) = json.loads(result.stdout)["problems"]
+    assert (problem["key"], problem["line"]) == ("listeners[0].strategy", 16)
+    assert "train anew with `mqrouter train`" in problem["message"]
+
+
+def test_head_is_not_missed_while_there_is_no_embedder_to_train_with() -> None:
+    for file in Path("models").iterdir():
+        file.unlink()
+
+    assert check(LEARNED).exit_code == Exit.OK
+
+
+def test_cascade_can_do_without_a_head() -> None:
+    assert check(LEARNED.replace("learned", "cascade")).exit_code == Exit.OK

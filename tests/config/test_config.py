@@ -332,6 +332,11 @@ def test_default_in_place_of_a_broken_key_is_not_blamed() -> None:
             '[routing]\nstrategy = "semantc"\n[routing.abstain]',
             '4:1: routing.strategy: there is no strategy "semantc"; did you mean "semantic"?',
         ),
+        (
+            "[routing.abstain]",
+            '[[listeners]]\nfilter = "a/+"\ndevice_level = 1\nanswer = "b"\nstrategy = "knnn"\n[routing.abstain]',
+            '7:1: listeners[0].strategy: there is no strategy "knnn"; did you mean "knn"?',
+        ),
     ],
 )
 def test_name_that_leads_nowhere_is_a_problem(old: str, new: str, problem: str) -> None:
@@ -502,7 +507,7 @@ def test_tls_files_have_to_exist() -> None:
         ("MQROUTER_TIERS__EDGE__MAX_TOKENS", "9", ("tiers", "edge", "max_tokens"), 9),
         ("MQROUTER_PROMPTS__CHAT", "Be kind.", ("prompts", "chat"), "Be kind."),
         ("MQROUTER_PROMPTS__CHAT", '"Be"\nkind = 1', ("prompts", "chat"), '"Be"\nkind = 1'),
-        ("MQROUTER_LIMITS", "{ max_backlog = 3 }", ("limits", "max_backlog"), 3),
+        ("MQROUTER_LIMITS", "{ max_json_depth = 3 }", ("limits", "max_json_depth"), 3),
     ],
 )
 def test_variable_overrides_the_file(name: str, text: str, path: KeyPath, value: object) -> None:
@@ -549,7 +554,7 @@ def test_secret_in_its_variable_stays_a_reference() -> None:
         ("MQROUTER_MQT__HOST", "x", 'mqt: unknown table; did you mean "mqtt"?'),
         ("MQROUTER_MQTT__HOTS", "x", 'unknown key; did you mean "host"?'),
         ("MQROUTER_MQTT__HOST__NAME", "x", "mqtt.host is no table; set it as a whole"),
-        ("MQROUTER_LIMITS", "{ max_backlog = 0 }", "limits.max_backlog: must be at least 1, not 0"),
+        ("MQROUTER_LIMITS", "{ max_json_depth = 0 }", "limits.max_json_depth: must be at least 1, not 0"),
         ("MQROUTER_TIERS__EDGE", '{ kind = "x" }', 'tiers.edge.kind: must be "local" or "openai", not the text "x"'),
         ("MQROUTER_MQTT_HOST", "x", "sets nothing; did you mean MQROUTER_MQTT__HOST?"),
     ],

@@ -365,3 +365,19 @@ def test_misspelt_private_is_no_request(name: str) -> None:
 
 def test_other_unknown_keys_are_the_senders_business() -> None:
     assert isinstance(decoded(incoming('{"question": "a", "firmware": "1.2", "session_id": 4}')), Request)
+
+
+# --- strategy ---------------------------------------------------------------------------------------
+
+
+def test_question_may_name_its_strategy() -> None:
+    assert request('{"question": "wet?", "strategy": "knn"}').question.strategy == "knn"
+    assert request('{"question": "wet?"}').question.strategy is None
+
+
+def test_unknown_strategy_is_refused_naming_the_known_ones() -> None:
+    item = refused('{"question": "wet?", "strategy": "dice"}')
+    assert item.code is ErrorCode.BAD_REQUEST
+    assert item.message == (
+        "there is no strategy 'dice'; known: cascade, heuristic, hybrid, knn, learned, perf, semantic, token"
+    )

@@ -134,3 +134,10 @@ def test_another_devices_answer_topic_takes_no_answer() -> None:
     assert topics.why_not_answerable("p/answer/pump7/42", "pump7") is None
     assert topics.why_not_answerable("p/answer/pump7/42", "gate") is not None
     assert topics.why_not_answerable("q/answer/pump7/42", "gate") is None
+
+
+def test_listener_may_have_a_strategy_of_its_own() -> None:
+    listeners = (("farm/+/ask", 1, "x/{device}"), ("shed/+/ask", 1, "y/{device}"))
+    topics = build_topic_map("p", listeners, ("#",), {"farm/+/ask": "knn", "shed/+/ask": None})
+    found = [topics.rule_for(topic) for topic in ("farm/a/ask", "shed/a/ask", "p/ask/a")]
+    assert [rule and rule.strategy for rule in found] == ["knn", None, None]

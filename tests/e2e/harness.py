@@ -141,6 +141,8 @@ class Mosquitto:
         self._folder = folder
         self._lines = [f"listener {self.port} 127.0.0.1", *listener, *extra]
         self._process: Process | None = None
+        self.lives: list[Process] = []
+        """Every start of it, with what it logged."""
 
     def start(self) -> Mosquitto:
         self._folder.mkdir(parents=True, exist_ok=True)
@@ -149,6 +151,7 @@ class Mosquitto:
         lines += ["log_dest stderr", "log_type all", "user root" if os.geteuid() == 0 else "", *self._lines]
         config.write_text("\n".join(lines) + "\n", encoding="utf-8")
         self._process = Process([MOSQUITTO, "-c", str(config)])
+        self.lives.append(self._process)
         self._process.wait_for_line(lambda line: "running" in line and "mosquitto version" in line)
         # It says so before it enters its loop, and forgets a SIGTERM that comes between the two.
         with socket.create_connection(("127.0.0.1", self.port), WAIT_S):
@@ -414,6 +417,32 @@ class Requester:
         is_retained: bool = False,
     ) -> None:
         """Returns once the broker has the message (at QoS 0: once it is written)."""
+        info = self.send(
+            topic,
+            payload,
+            reply_to=reply_to,
+            correlation=correlation,
+            content_type=content_type,
+            expiry_s=expiry_s,
+            qos=qos,
+            is_retained=is_retained,
+        )
+        info.wait_for_publish(WAIT_S)
+        assert info.is_published(), "no PUBACK"
+
+    def send(
+        self,
+        topic: str,
+        payload: bytes | str,
+        *,
+        reply_to: str | None = None,
+        correlation: bytes | None = None,
+        content_type: str | None = None,
+        expiry_s: int | None = None,
+        qos: int = 1,
+        is_retained: bool = False,
+    ) -> paho.MQTTMessageInfo:
+        """Publishes and waits for nothing: the result can be waited for."""
         properties = None
         if self._version == 5:
             properties = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]
@@ -425,9 +454,7 @@ class Requester:
             ):
                 if value is not None:
                     setattr(properties, name, value)
-        info = self._client.publish(topic, payload, qos=qos, retain=is_retained, properties=properties)
-        info.wait_for_publish(WAIT_S)
-        assert info.is_published(), "no PUBACK"
+        return self._client.publish(topic, payload, qos=qos, retain=is_retained, properties=properties)
 
     def wait_for(self, matches: Callable[[Message], bool], timeout_s: float = WAIT_S) -> Message:
         def found() -> Message | None:
@@ -508,9 +535,10 @@ class Gateway:
         assert self.process is not None, "not started"
         return self.process
 
-    def launch(self, env: Mapping[str, str] | None = None) -> Gateway:
-        """Starts the daemon and does not wait for anything."""
-        self.process = Process([MQROUTER, "run", "-c", str(self.config)], env={**os.environ, **(env or {})})
+    def launch(self, env: Mapping[str, str] | None = None, *, through: Sequence[str] = ()) -> Gateway:
+        """Starts the daemon, `through` a program that runs it, and does not wait for anything."""
+        command = [*through, MQROUTER, "run", "-c", str(self.config)]
+        self.process = Process(command, env={**os.environ, **(env or {})})
         self._ends.append(self.process)
         return self
 
@@ -518,9 +546,9 @@ class Gateway:
         """A second daemon on the same configuration."""
         return Process([MQROUTER, "run", "-c", str(self.config)])
 
-    def start(self, env: Mapping[str, str] | None = None) -> Gateway:
+    def start(self, env: Mapping[str, str] | None = None, *, through: Sequence[str] = ()) -> Gateway:
         """Returns once the daemon is ready."""
-        self.launch(env)
+        self.launch(env, through=through)
         self.wait_for_event("daemon.ready")
         return self
 
@@ -568,11 +596,12 @@ class Gateway:
         return poll(found, lambda: f"no request with {fields} in {self.requests()}", timeout_s)
 
     def requests(self) -> list[dict[str, Any]]:
-        from mqrouter.edge.store.reading import list_requests, open_read_only
+        from mqrouter.edge.store.reading import gateway_now, list_requests, open_read_only
+        from mqrouter.edge.system import machine_clocks
 
         with open_read_only(self.folder / "data" / "mqrouter.db") as db:
-            now_ms = int(time.time() * 1000)
-            return list_requests(db, states=(), route=None, device=None, limit=1000, now_ms=now_ms)
+            now = gateway_now(db, machine_clocks())
+            return list_requests(db, states=(), route=None, device=None, limit=1000, now=now).rows
 
 
 def poll(found: Callable[[], T | None], what: Callable[[], str], timeout_s: float = WAIT_S) -> T:

@@ -138,7 +138,8 @@ def test_status_of_a_daemon_that_never_ran_says_so(idle: Gateway) -> None:
 
     assert (text.returncode, as_json.returncode) == (69, 69)
     assert "the daemon is not running" in text.stdout
-    assert json.loads(as_json.stdout) == {"running": False, "requests": {}, "oldest_waiting_s": None}
+    expected = {"running": False, "requests": {}, "oldest_waiting_s": None, "salvage": None}
+    assert json.loads(as_json.stdout) == expected
 
 
 # --- queue -------------------------------------------------------------------------------------------

@@ -259,7 +259,7 @@ def test_cancelled_question_is_told(site: Site, state: str) -> None:
 @pytest.fixture
 def narrow_site(tmp_path: Path) -> Iterator[Site]:
     with running_site(
-        tmp_path, text="[limits]\nmax_pending = 2\nmax_backlog = 1\n[tiers.hub]\nconcurrency = 1\n"
+        tmp_path, text="[queue]\nmax_requests = 3\nmax_share_per_device = 1.0\n[tiers.hub]\nconcurrency = 1\n"
     ) as site:
         yield site
 
@@ -282,17 +282,6 @@ def test_queue_that_is_full_says_so(narrow_site: Site) -> None:
         assert (refused.error_code, refused.correlation) == ("queue_full", b"\x03")
         narrow_site.tier.release()
         assert _collect(device, 4) == ["queue_full", None, None, None]
-
-
-def test_backlog_that_is_full_says_so(narrow_site: Site) -> None:
-    with narrow_site.requester() as device:
-        device.subscribe(f"{ANSWER}/burst")
-
-        device.publish_at_once(f"{ASK}/burst", [f"frost {number}?" for number in range(300)])
-
-        codes = _collect(device, 300)
-        assert "overloaded" in codes
-        assert set(codes) <= {None, "overloaded", "queue_full"}
 
 
 def test_question_nobody_claims_has_no_route(tmp_path: Path) -> None:

@@ -289,11 +289,9 @@ def test_attempt_under_way_at_the_stop_may_end(own_site: Site) -> None:
 
 
 def test_second_daemon_on_the_same_data_gives_way(own_site: Site) -> None:
-    started_s = time.monotonic()
     second = own_site.gateway.launch_another()
 
     assert second.wait() == 75
-    assert time.monotonic() - started_s < 3
     assert second.lines == [
         f"mqrouter: {own_site.gateway.folder}/data/mqrouter.db is in use by another mqrouter"
         f" (process {own_site.gateway.log.pid}): stop that one, or give this one a data_dir of its own"

@@ -173,10 +173,10 @@ def test_service_manager_reads_what_is_wrong(tmp_path: Path, manager: ServiceMan
         with site.requester() as device:
             device.publish(f"{ASK}/probe", "frost?")
 
-            manager.wait_for("STATUS", "connected; 1 pending; down: hub")
+            manager.wait_for("STATUS", "connected; 1 pending; not usable: hub")
 
         site.broker.stop()
-        manager.wait_for("STATUS", "no broker; 1 pending; down: hub")
+        manager.wait_for("STATUS", "no broker; 1 pending; not usable: hub")
 
 
 def test_reload_is_told_to_the_service_manager(tmp_path: Path, manager: ServiceManagerSocket) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import pwd
 import stat
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -10,12 +12,12 @@ from typing import Any
 import aiohttp
 import pytest
 
-from mqrouter.edge.control import ControlSocket
+from mqrouter.edge.control import ControlSocket, Verbs
 
 
 class Daemon:
     def __init__(self) -> None:
-        self.cancelled: list[str] = []
+        self.asked: list[tuple[str, str]] = []
         self.is_broken = False
 
     def status(self) -> dict[str, Any]:
@@ -23,9 +25,17 @@ class Daemon:
             raise RuntimeError("secret inside")
         return {"version": "1", "requests": {"pending": 3}}
 
-    async def cancel(self, request_id: str) -> str | None:
-        self.cancelled.append(request_id)
+    async def on_request(self, request_id: str, actor: str) -> str | None:
+        self.asked.append((request_id, actor))
         return "pending" if request_id == "r 1/ä" else None
+
+    async def on_tier(self, tier: str, actor: str) -> bool:
+        self.asked.append((tier, actor))
+        return tier == "hub"
+
+    @property
+    def verbs(self) -> Verbs:
+        return Verbs(self.status, self.on_request, self.on_request, self.on_tier, self.on_tier)
 
 
 @pytest.fixture
@@ -42,7 +52,7 @@ def daemon() -> Daemon:
 async def session(path: Path, daemon: Daemon) -> AsyncIterator[aiohttp.ClientSession]:
     connector = aiohttp.UnixConnector(str(path))
     async with (
-        ControlSocket(path, status=daemon.status, cancel=daemon.cancel),
+        ControlSocket(path, daemon.verbs),
         aiohttp.ClientSession("http://mqrouter", connector=connector) as session,
     ):
         yield session
@@ -53,13 +63,23 @@ async def test_status_is_json(session: aiohttp.ClientSession) -> None:
         assert (response.status, await response.json()) == (200, {"version": "1", "requests": {"pending": 3}})
 
 
-async def test_cancel_names_the_state_it_found(session: aiohttp.ClientSession, daemon: Daemon) -> None:
-    async with session.post("/v1/requests/r%201%2F%C3%A4/cancel") as response:
+@pytest.mark.parametrize("verb", ["cancel", "retry"])
+async def test_verb_names_the_state_it_found(session: aiohttp.ClientSession, daemon: Daemon, verb: str) -> None:
+    async with session.post(f"/v1/requests/r%201%2F%C3%A4/{verb}") as response:
         assert (response.status, await response.json()) == (200, {"found": "pending"})
-    async with session.post("/v1/requests/other/cancel") as response:
+    async with session.post(f"/v1/requests/other/{verb}") as response:
         assert response.status == 404
         assert "no such request" in (await response.json())["error"]
-    assert daemon.cancelled == ["r 1/ä", "other"]
+    me = pwd.getpwuid(os.getuid()).pw_name
+    assert daemon.asked == [("r 1/ä", me), ("other", me)]
+
+
+@pytest.mark.parametrize("verb", ["pause", "resume"])
+async def test_tier_verb_needs_a_tier_that_exists(session: aiohttp.ClientSession, verb: str) -> None:
+    async with session.post(f"/v1/tiers/hub/{verb}") as response:
+        assert response.status == 200
+    async with session.post(f"/v1/tiers/moon/{verb}") as response:
+        assert (response.status, await response.json()) == (404, {"error": "there is no such tier"})
 
 
 async def test_unknown_path_and_broken_status_leave_the_door_open(
@@ -85,6 +105,6 @@ async def test_only_the_owner_may_knock(session: aiohttp.ClientSession, path: Pa
 async def test_socket_of_an_earlier_life_is_replaced_and_gone_afterwards(path: Path, daemon: Daemon) -> None:
     path.write_text("left over")
     for _ in range(2):
-        async with ControlSocket(path, status=daemon.status, cancel=daemon.cancel):
+        async with ControlSocket(path, daemon.verbs):
             assert path.is_socket()
         assert not path.exists()

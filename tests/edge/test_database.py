@@ -167,15 +167,6 @@ async def test_newer_schema_is_refused_and_left_alone(path: Path) -> None:
             pass
 
 
-async def test_file_that_is_no_database_is_a_store_error(path: Path) -> None:
-    path.parent.mkdir()
-    path.write_bytes(b"this is not a database" * 1000)
-    with pytest.raises(StoreError, match="not a database"):
-        async with Database(path):
-            pass
-    assert path.read_bytes().startswith(b"this is not")
-
-
 async def test_full_disk_fails_writes_and_heals(path: Path) -> None:
     def big(db: sqlite3.Connection) -> None:
         db.execute("INSERT INTO packets (mid, request, payload_hash) VALUES (7, 1, zeroblob(2000000))")

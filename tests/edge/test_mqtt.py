@@ -189,6 +189,7 @@ OPTIONS = LinkOptions(
     receive_maximum=100,
     reconnect=Backoff(0.01, 0.02),
     filters=("ask/#",),
+    optional_filters=("feedback/#",),
     status_topic="status",
 )
 ANSWER = OutMessage("answer/a", b"yes", b"\x00c", "text/plain", (("mq-id", "1"),))

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fakes import PREFIX, START_MS, FlakyDatabase, refused, request
+from fakes import PREFIX, QUEUE, START_MS, FlakyDatabase, refused, request
 
 from mqrouter.core.backoff import Backoff
 from mqrouter.core.records import Accepted, OutboxRow, StoredRequest
@@ -20,6 +20,7 @@ from mqrouter.edge.store.database import Database
 from mqrouter.edge.store.leases import MAX_CRASHES
 from mqrouter.edge.store.store import Policy, Store
 from mqrouter.errors import ErrorCode, StoreError
+from mqrouter.routing.session import Session
 
 NOW = START_MS
 GRACE_MS = 600_000
@@ -230,7 +231,7 @@ async def test_request_cancelled_while_it_was_decided_stays_cancelled(store: Sto
     item = request()
     await accept(store, item)
     (row,) = await store.next_received(1, ())
-    await store.cancel(item.id, Answer(error=ErrorCode.CANCELLED), NOW)
+    await store.cancel(item.id, Answer(error=ErrorCode.CANCELLED), "me", NOW)
     await store.queue_for_tiers(row, ("hub",), route=None, confidence=0.0, decision={}, now_ms=NOW)
     assert await states(database) == ["cancelled"]
     assert store.counts.total() == 0
@@ -327,18 +328,18 @@ async def test_operator_cancels_an_open_request(store: Store, database: FlakyDat
     if stage != "received":
         await queue(store)
     leased = await store.claim("hub", ["hub>edge"], 1, NOW) if stage == "leased" else []
-    assert await store.cancel(item.id, Answer(error=ErrorCode.CANCELLED), NOW) == stage
+    assert await store.cancel(item.id, Answer(error=ErrorCode.CANCELLED), "me", NOW) == stage
     assert await states(database) == ["cancelled"]
     assert len(await store.outbox_after(0, 10)) == 1
     for late in leased:
         assert not await store.finish(late, OK, State.ANSWERED, NOW, lease=late.lease)
-    assert await store.cancel(item.id, Answer(error=ErrorCode.CANCELLED), NOW) == State.CANCELLED
+    assert await store.cancel(item.id, Answer(error=ErrorCode.CANCELLED), "me", NOW) == State.CANCELLED
     assert len(await store.outbox_after(0, 10)) == 1
     assert store.counts.total() == 0
 
 
 async def test_unknown_request_cannot_be_cancelled(store: Store) -> None:
-    assert await store.cancel("nobody", OK, NOW) is None
+    assert await store.cancel("nobody", OK, "me", NOW) is None
 
 
 # --- deliver ----------------------------------------------------------------------------------------
@@ -439,12 +440,12 @@ async def restarted(path: Path, times: int, *, claim: bool) -> list[str]:
     """The daemon dies `times` times, holding whatever it could claim."""
     for _ in range(times):
         async with Database(path) as database:
-            store = Store(database, Policy(GRACE_MS, DEDUPE_MS))
+            store = Store(database, Policy(QUEUE, GRACE_MS, DEDUPE_MS))
             await store.recover(NOW, TIERS)
             if claim:
                 await store.claim("hub", ["hub>edge"], 10, NOW)
     async with Database(path) as database:
-        store = Store(database, Policy(GRACE_MS, DEDUPE_MS))
+        store = Store(database, Policy(QUEUE, GRACE_MS, DEDUPE_MS))
         await store.recover(NOW, TIERS)
         return await states(database)
 
@@ -452,9 +453,9 @@ async def restarted(path: Path, times: int, *, claim: bool) -> list[str]:
 async def test_leases_of_an_earlier_life_are_void(tmp_path: Path) -> None:
     path = tmp_path / "x.db"
     async with Database(path) as database:
-        leased = await pending(Store(database, Policy(GRACE_MS, DEDUPE_MS)), request())
+        leased = await pending(Store(database, Policy(QUEUE, GRACE_MS, DEDUPE_MS)), request())
     async with Database(path) as database:
-        store = Store(database, Policy(GRACE_MS, DEDUPE_MS))
+        store = Store(database, Policy(QUEUE, GRACE_MS, DEDUPE_MS))
         recovery = await store.recover(NOW, TIERS)
         assert (recovery.released, recovery.dead) == (1, 0)
         assert (store.counts[State.PENDING], store.todo_lists) == (1, {"hub>edge"})
@@ -466,16 +467,16 @@ async def test_leases_of_an_earlier_life_are_void(tmp_path: Path) -> None:
 async def test_request_that_kills_the_daemon_three_times_is_dead_with_an_answer(tmp_path: Path) -> None:
     path = tmp_path / "x.db"
     async with Database(path) as database:
-        store = Store(database, Policy(GRACE_MS, DEDUPE_MS))
+        store = Store(database, Policy(QUEUE, GRACE_MS, DEDUPE_MS))
         await pending(store, request(correlation=b"bad"))
         await accept(store, request(correlation=b"good"))
     assert await restarted(path, MAX_CRASHES - 2, claim=True) == ["pending", "received"]
     async with Database(path) as database:
-        store = Store(database, Policy(GRACE_MS, DEDUPE_MS))
+        store = Store(database, Policy(QUEUE, GRACE_MS, DEDUPE_MS))
         await store.recover(NOW, TIERS)
         await store.claim("hub", ["hub>edge"], 10, NOW)
     async with Database(path) as database:
-        store = Store(database, Policy(GRACE_MS, DEDUPE_MS))
+        store = Store(database, Policy(QUEUE, GRACE_MS, DEDUPE_MS))
         recovery = await store.recover(NOW, TIERS)
         assert (recovery.released, recovery.dead) == (0, 1)
         assert await states(database) == ["dead", "received"]
@@ -488,7 +489,7 @@ async def test_request_that_kills_the_daemon_three_times_is_dead_with_an_answer(
 async def test_restarts_without_a_lease_bury_nothing(tmp_path: Path) -> None:
     path = tmp_path / "x.db"
     async with Database(path) as database:
-        await accept(Store(database, Policy(GRACE_MS, DEDUPE_MS)), request())
+        await accept(Store(database, Policy(QUEUE, GRACE_MS, DEDUPE_MS)), request())
     assert await restarted(path, 5, claim=False) == ["received"]
 
 
@@ -534,20 +535,6 @@ async def test_full_disk_accepts_nothing_and_heals(store: Store, database: Flaky
     await rows(database, "PRAGMA max_page_count = 1000000")
     assert await accept(store, *big) == [Accepted.NEW] * 100
     assert store.counts[State.RECEIVED] == 101
-
-
-async def test_every_hot_query_uses_its_index(database: FlakyDatabase) -> None:
-    queries = {
-        "requests_received": "SELECT * FROM requests WHERE state = 'received' ORDER BY priority DESC, seq LIMIT 9",
-        "requests_due": "SELECT seq FROM requests WHERE state = 'pending' AND not_before_ms IS NULL AND todo = 'a'"
-        " AND expires_at_ms > 1 ORDER BY priority DESC, seq LIMIT 9",
-        "outbox_ready": "SELECT * FROM outbox WHERE state = 'ready' AND not_before_ms IS NULL AND seq > 5 ORDER BY seq",
-        "requests_expiring": "SELECT * FROM requests WHERE state IN ('received', 'pending') AND expires_at_ms <= 9"
-        " ORDER BY expires_at_ms LIMIT 9",
-    }
-    for index, query in queries.items():
-        plan = " ".join(str(row[3]) for row in await rows(database, f"EXPLAIN QUERY PLAN {query}"))
-        assert index in plan and "TEMP B-TREE" not in plan, plan
 
 
 def test_schema_allows_one_answer_per_request() -> None:
@@ -622,7 +609,7 @@ async def test_id_is_free_again_when_its_window_is_over(store: Store) -> None:
 async def test_request_refused_without_an_address_is_nothing_to_cancel(store: Store) -> None:
     item = refused("x", topic=None)
     await store.accept([item], START_MS)
-    assert await store.cancel(item.id, Answer(error=ErrorCode.CANCELLED), START_MS) is State.DEAD
+    assert await store.cancel(item.id, Answer(error=ErrorCode.CANCELLED), "me", START_MS) is State.DEAD
 
 
 async def test_refused_requests_are_purged_by_their_own_time(store: Store, database: FlakyDatabase) -> None:
@@ -641,3 +628,31 @@ async def test_request_whose_tiers_left_the_configuration_is_decided_again(store
     (row,) = await store.next_received(10, ())
     assert (row.tiers, row.todo) == ((), ())
     assert (store.counts[State.RECEIVED], store.counts[State.PENDING]) == (1, 0)
+
+
+# --- sessions ---------------------------------------------------------------------------------------
+
+
+def in_session(name: str, text: str, *, device: str = "d1", now_ms: int = NOW) -> Request:
+    payload = json.dumps({"question": text, "session": name})
+    return request(payload, topic=f"{PREFIX}/ask/{device}/{text}", now_ms=now_ms)
+
+
+async def test_session_is_found_by_its_latest_routed_request(store: Store, database: Database) -> None:
+    items = [in_session("s", "a"), in_session("s", "b"), in_session("t", "c"), in_session("s", "d", device="d2")]
+    await accept(store, *items)
+    await queue(store, "hub", "edge")
+    await accept(store, in_session("s", "e"))
+    (row,) = await store.next_received(9, ())
+    assert row.session == "s"
+    assert await store.latest_of_session(row, NOW) == Session(items[1].id, "r", ("hub", "edge"))
+    assert await store.latest_of_session(row, NOW + 1) is None
+
+
+async def test_request_that_took_no_route_passes_none_on(store: Store) -> None:
+    await accept(store, in_session("s", "a"))
+    (row,) = await store.next_received(9, ())
+    await store.queue_for_tiers(row, ("hub",), route=None, confidence=0.1, decision={}, now_ms=NOW)
+    await accept(store, in_session("s", "b"))
+    (row,) = await store.next_received(9, ())
+    assert await store.latest_of_session(row, 0) is None

@@ -4,20 +4,37 @@ from __future__ import annotations
 
 import asyncio
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
-from fakes import LIMITS, START_MS, FakeClock, FlakyDatabase, HashEmbedder, judge, request, running, settled, until
+from fakes import (
+    LIMITS,
+    PREFIX,
+    START_MS,
+    TOPICS,
+    FakeClock,
+    FakeInHand,
+    FlakyDatabase,
+    HashEmbedder,
+    judge,
+    request,
+    running,
+    settled,
+    until,
+)
 
 from mqrouter.core.backoff import Backoff
 from mqrouter.core.breaker import Breaker
 from mqrouter.core.states import State
+from mqrouter.core.topics import TopicMap
 from mqrouter.edge.store.store import Store
 from mqrouter.errors import MqrouterError, StoreError, StoreFatalError
 from mqrouter.flow.decide import MAX_DECIDING, Decide
 from mqrouter.flow.judge import Judge, RoutePlan
 from mqrouter.flow.tiers import TierBoard
 from mqrouter.flow.wakeup import Wakeup
+from mqrouter.routing.signals import Embedding
 
 
 class Stage:
@@ -26,9 +43,10 @@ class Stage:
         self.board = TierBoard({name: Breaker(2, Backoff(1.0, 60.0)) for name in ("hub", "edge")}, clock, lambda: 0.0)
         self.embedder = HashEmbedder()
         self.accepted = Wakeup()
+        self.in_hand = FakeInHand()
         self.decide = self.with_judge(judge())
 
-    def with_judge(self, judge: Judge) -> Decide:
+    def with_judge(self, judge: Judge, topics: TopicMap = TOPICS) -> Decide:
         self.decide = Decide(
             self.store,
             self.embedder,
@@ -36,8 +54,10 @@ class Stage:
             self.board,
             self.clock,
             LIMITS,
+            self.in_hand,
             accepted=self.accepted,
             answered=Wakeup(),
+            topics=topics,
         )
         return self.decide
 
@@ -173,3 +193,87 @@ async def test_expired_request_is_answered_and_not_classified(stage: Stage) -> N
     assert stage.embedder.texts == []
     assert [state for (state,) in await stage.rows("state")] == ["expired"]
     assert (await stage.answers())[0].startswith(b"error expired")
+
+
+# --- strategies and sessions ------------------------------------------------------------------------
+
+
+def asked(question: str, session: str | None = None, **more: Any) -> str:
+    return json.dumps({"question": question, **more} | ({} if session is None else {"session": session}))
+
+
+async def test_listener_decides_by_its_own_strategy(stage: Stage) -> None:
+    own = TOPICS.rules[0]
+    stage.decide = stage.with_judge(judge(), topics=replace(TOPICS, rules=(replace(own, strategy="knn"),)))
+    await stage.ask("how are the cows", asked("how are the cows now", strategy="token"))
+    async with running(stage.decide.run):
+        await stage.decided()
+    assert await stage.rows("strategy") == [("knn",), ("token",)]
+
+
+async def test_question_inherits_the_route_of_its_session_and_names_the_request(stage: Stage) -> None:
+    await stage.ask(asked("how are the cows", "s"), asked("zzz", "s"))
+    async with running(stage.decide.run):
+        await stage.decided()
+    (first, *_), (_, route, decision) = await stage.rows("id, route, decision")
+    assert (route, json.loads(decision)["reason"], json.loads(decision)["inherited_from"]) == (
+        "cattle",
+        "session",
+        first,
+    )
+
+
+async def test_without_a_session_or_in_another_one_it_abstains(stage: Stage) -> None:
+    await stage.ask(asked("how are the cows", "s"), asked("zzz"), asked("zzz", "t"))
+    await stage.ask(asked("zzz", "s", id=1), topic=f"{PREFIX}/ask/d2")
+    async with running(stage.decide.run):
+        await stage.decided()
+    assert [route for (route,) in await stage.rows("route")] == ["cattle", None, None, None]
+
+
+async def test_session_that_is_over_passes_nothing_on(stage: Stage) -> None:
+    await stage.ask(asked("how are the cows", "s"))
+    await stage.ask(asked("zzz", "s"), now_ms=START_MS + 1_800_000)
+    await stage.ask(asked("zzz zzz", "s"), now_ms=START_MS + 3_600_001)
+    async with running(stage.decide.run):
+        await stage.decided()
+    assert [route for (route,) in await stage.rows("route")] == ["cattle", "cattle", None]
+
+
+async def test_requests_of_a_session_are_decided_one_after_the_other(stage: Stage) -> None:
+    """The embedder is slow with the first: the second, which leans on it, must not overtake it."""
+    go_on, embed = asyncio.Event(), stage.embedder.embed
+
+    async def slowly(text: str) -> Embedding:
+        if "cows" in text:
+            await go_on.wait()
+        return await embed(text)
+
+    stage.embedder.embed = slowly  # type: ignore[method-assign]
+    await stage.ask(asked("how are the cows", "s"), asked("zzz", "s"), asked("will it rain today", "t"))
+    async with running(stage.decide.run):
+        await until(lambda: stage.embedder.texts == ["will it rain today"])
+        await settled(stage.database)
+        assert stage.embedder.texts == ["will it rain today"]
+        go_on.set()
+        await stage.decided()
+        await settled(stage.database)
+    assert [route for (route,) in await stage.rows("route")] == ["cattle", "cattle", "weather"]
+    assert stage.decide._latest_of == {}
+
+
+async def test_health_of_the_tiers_reaches_the_strategy(stage: Stage) -> None:
+    stage.board.answered("hub", 2_000.0)
+    await stage.ask(asked("how are the cows", strategy="perf"))
+    async with running(stage.decide.run):
+        await stage.decided()
+    assert await stage.rows("confidence") == [(0.5,)]
+
+
+async def test_strategy_that_needs_a_head_is_refused_without_one(stage: Stage) -> None:
+    await stage.ask(asked("how are the cows", strategy="learned"))
+    async with running(stage.decide.run):
+        await stage.decided()
+    (answer,) = map(json.loads, await stage.answers())
+    assert answer["error"]["code"] == "bad_request"
+    assert "mqrouter train" in answer["error"]["message"]

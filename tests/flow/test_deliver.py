@@ -12,7 +12,7 @@ from mqrouter.core.request import Answer
 from mqrouter.core.states import State
 from mqrouter.edge.store.store import Store
 from mqrouter.errors import StoreError, StoreFatalError
-from mqrouter.flow.deliver import Deliver, Publication
+from mqrouter.flow.deliver import MAX_LOSSES, Deliver, Publication
 from mqrouter.flow.wakeup import Wakeup
 
 WINDOW = 3
@@ -217,3 +217,19 @@ async def test_new_answers_flow_after_everything_old_was_purged(stage: Stage) ->
         assert await stage.store.purge(stage.clock.now_ms() + 1, 0) == 3
         await stage.answer("d")
         await stage.published(*"abcd")
+
+
+async def test_answer_at_which_connections_break_lets_the_others_pass(stage: Stage) -> None:
+    async with running(stage.deliver.run):
+        await stage.answer("unbearable")
+        for losses in range(1, MAX_LOSSES + 1):
+            await stage.published(*["unbearable"] * losses)
+            stage.deliver.reconnected()
+        await settled(stage.database)
+        await stage.answer("b")
+        await stage.published(*["unbearable"] * MAX_LOSSES, "b")
+        assert await stage.states() == ["answered", "answered"]
+        stage.clock.advance(10.0)
+        await stage.store.wake_due(stage.clock.now_ms())
+        stage.answered.give()
+        await stage.published(*["unbearable"] * MAX_LOSSES, "b", "unbearable")

@@ -80,14 +80,16 @@ class Stage:
         )
         return Lane(name, client, attempts, self.store, self.board, self.clock, concurrency=concurrency)
 
-    async def queue(self, *payloads: str, tiers: tuple[str, ...] = ("hub", "edge"), **more: Any) -> None:
+    async def queue(
+        self, *payloads: str, tiers: tuple[str, ...] = ("hub", "edge"), decision: Any = None, **more: Any
+    ) -> None:
         items = [
             request(payload, correlation=payload.encode(), now_ms=self.clock.now_ms(), **more) for payload in payloads
         ]
         await self.store.accept(items, self.clock.now_ms())
         for row in await self.store.next_received(100, ()):
             await self.store.queue_for_tiers(
-                row, tiers, route="cattle", confidence=0.51239, decision={}, now_ms=self.clock.now_ms()
+                row, tiers, route="cattle", confidence=0.51239, decision=decision or {}, now_ms=self.clock.now_ms()
             )
         self.board.wake_for(tiers)
 
@@ -277,6 +279,35 @@ async def test_unfit_local_answer_escalates(stage: Stage, script: Any) -> None:
         await stage.done()
     assert await stage.answers() == ["Fine."]
     assert (len(edge.calls), stage.board.breakers["edge"].state) == (1, BreakerState.CLOSED)
+
+
+@pytest.mark.parametrize(
+    ("strategy", "note"),
+    [
+        ("cascade", "edge: unfit: the answer was empty; cascade: confidence 0.00, least 0.50, goes up"),
+        ("semantic", "edge: unfit: the answer was empty"),
+    ],
+)
+async def test_cascade_says_in_the_history_why_it_escalates(stage: Stage, strategy: str, note: str) -> None:
+    hub, edge = ScriptedTier(["Fine."]), ScriptedTier([" "])
+    async with running(stage.lane("hub", hub).run, stage.lane("edge", edge).run):
+        await stage.queue("a", tiers=("edge", "hub"), decision={"strategy": strategy})
+        await stage.done()
+    assert await stage.answers() == ["Fine."]
+    notes = await stage.database.read(lambda db: [row[0] for row in db.execute("SELECT note FROM history")])
+    assert note in notes
+
+
+async def test_only_answers_fit_to_send_tell_how_quick_a_tier_is(stage: Stage) -> None:
+    wait = asyncio.Event()
+    hub, edge = ScriptedTier([wait, "Fine."]), ScriptedTier([" "])
+    async with running(stage.lane("hub", hub).run, stage.lane("edge", edge).run):
+        await stage.queue("a", tiers=("edge", "hub"))
+        await until(lambda: hub.calls)
+        stage.clock.advance(0.25)
+        wait.set()
+        await stage.done()
+    assert {name: tier.latency_ms for name, tier in stage.board.signals().items()} == {"hub": 250.0, "edge": None}
 
 
 async def test_truncated_local_answer_is_better_than_none(stage: Stage) -> None:
@@ -533,3 +564,19 @@ async def test_answer_locally_means_now_or_not_at_all(stage: Stage) -> None:
         await stage.queue("a", tiers=("edge", "hub"))
         await stage.done()
     assert (await stage.answers())[0].startswith("error upstream_failed: edge: unfit")
+
+
+async def test_suspect_of_one_tier_waits_for_that_of_another_and_no_longer(stage: Stage) -> None:
+    gate = asyncio.Event()
+    await stage.queue("a", tiers=("hub",))
+    await stage.queue("b", tiers=("edge",))
+    await stage.store.claim("hub", ["hub"], 1, stage.clock.now_ms())
+    await stage.store.claim("edge", ["edge"], 1, stage.clock.now_ms())
+    await stage.store.recover(stage.clock.now_ms(), ("hub", "edge"))  # it crashed with both in hand
+    hub, edge = ScriptedTier([gate, "Yes."]), ScriptedTier([gate, "Yes."])
+    async with running(stage.lane("hub", hub).run, stage.lane("edge", edge).run):
+        await until(lambda: hub.calls or edge.calls)
+        await stage.idle()
+        assert len(hub.calls) + len(edge.calls) == 1
+        gate.set()
+        await stage.done(2)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from fakes import (
     LIMITS,
     PREFIX,
+    QUEUE,
     TOPICS,
     FakeBroker,
     FakeClock,
@@ -20,10 +23,12 @@ from fakes import (
     until,
 )
 
+from mqrouter.core.admission import WhenFull
+from mqrouter.core.disk_space import DiskLevel
 from mqrouter.core.rate import DeviceRates
 from mqrouter.core.states import State
-from mqrouter.edge.store.store import Store
-from mqrouter.errors import StoreError, StoreFatalError
+from mqrouter.edge.store.store import Policy, Store
+from mqrouter.errors import StoreError, StoreFatalError, StoreFullError
 from mqrouter.flow.intake import MAX_UNACKNOWLEDGEABLE, Intake
 from mqrouter.flow.wakeup import Wakeup
 
@@ -37,22 +42,31 @@ def broker() -> FakeBroker:
 
 @pytest.fixture
 def make_intake(store: Store, broker: FakeBroker, clock: FakeClock) -> MakeIntake:
-    def make(*, max_backlog: int = 1000, max_pending: int = 1000, per_minute: int = 10_000) -> Intake:
+    def make(
+        own_store: Store = store,
+        *,
+        per_minute: int = 10_000,
+        answered: Wakeup | None = None,
+        disk: Callable[[], DiskLevel] = lambda: DiskLevel.ENOUGH,
+    ) -> Intake:
         return Intake(
-            store,
+            own_store,
             broker,
             clock,
             TOPICS,
             LIMITS,
-            max_backlog=max_backlog,
-            max_pending=max_pending,
             rates=DeviceRates(per_minute),
             new_id=new_id,
             accepted=Wakeup(),
-            answered=Wakeup(),
+            answered=answered or Wakeup(),
+            disk=disk,
         )
 
     return make
+
+
+def narrow_store(database: FlakyDatabase, **limits: Any) -> Store:
+    return Store(database, Policy(replace(QUEUE, **limits), 600_000, 3_600_000))
 
 
 async def errors(store: Store) -> list[bytes]:
@@ -145,38 +159,57 @@ async def test_device_over_its_rate_is_told_so(
     assert intake.counts == {"new": 4, "refused": 2}
 
 
-async def test_backlog_is_bounded_within_one_batch_too(
-    make_intake: MakeIntake, store: Store, broker: FakeBroker
+async def test_queue_is_bounded_within_one_batch_too(
+    database: FlakyDatabase, make_intake: MakeIntake, broker: FakeBroker
 ) -> None:
-    intake = make_intake(max_backlog=3)
+    store = narrow_store(database, max_requests=3)
+    intake = make_intake(store)
     async with running(intake.run):
         for mid in range(10):
             intake.put(incoming(mid=mid, correlation=bytes([mid])))
         await until(lambda: len(broker.acknowledged) == 10)
         assert store.counts[State.RECEIVED] == 3
-        assert await errors(store) == [b"error overloaded"] * 7
+        assert await errors(store) == [b"error queue_full"] * 7
         intake.put(incoming(mid=11))
         await until(lambda: len(broker.acknowledged) == 11)
     assert (intake.counts["new"], intake.counts["refused"]) == (3, 8)
 
 
-async def test_queue_for_tiers_is_bounded(make_intake: MakeIntake, store: Store, broker: FakeBroker) -> None:
-    intake = make_intake(max_pending=1)
-    async with running(intake.run):
-        intake.put(incoming(mid=1))
-        await until(lambda: broker.acknowledged)
-        (row,) = await store.next_received(1, ())
-        await store.queue_for_tiers(row, ("hub",), route=None, confidence=0.0, decision={}, now_ms=0)
-        intake.put(incoming(mid=2, correlation=b"2"))
-        await until(lambda: len(broker.acknowledged) == 2)
-        assert await errors(store) == [b"error queue_full"]
-
-
-@pytest.mark.parametrize("limits", [{"max_backlog": 1}, {"per_minute": 1}])
-async def test_duplicate_of_an_accepted_request_is_absorbed_over_any_limit(
-    make_intake: MakeIntake, store: Store, broker: FakeBroker, limits: dict[str, Any]
+async def test_dropped_question_is_answered_at_once(
+    database: FlakyDatabase, make_intake: MakeIntake, broker: FakeBroker
 ) -> None:
-    intake = make_intake(**limits)
+    store = narrow_store(database, max_requests=1, when_full=WhenFull.DROP_OLDEST)
+    answered = Wakeup()
+    intake = make_intake(store, answered=answered)
+    async with running(intake.run):
+        intake.put(incoming(mid=1, correlation=b"1"))
+        await until(lambda: len(broker.acknowledged) == 1)
+        assert not answered._event.is_set()
+        intake.put(incoming(mid=2, correlation=b"2"))
+        await until(answered._event.is_set)
+    assert intake.counts == {"new": 2}
+    assert await errors(store) == [b"error queue_full"]
+
+
+async def test_payload_too_large_is_not_kept_in_memory(
+    make_intake: MakeIntake, store: Store, broker: FakeBroker
+) -> None:
+    intake = make_intake()
+    intake.put(incoming(b"x" * 5_000_000))
+    assert sum(len(message.payload) for message in intake._inbox) == LIMITS.max_payload_bytes
+    async with running(intake.run):
+        await until(lambda: broker.acknowledged)
+    (answer,) = await store.outbox_after(0, 10)
+    assert answer.message.payload.startswith(b"error too_large: 5000000 bytes")
+
+
+@pytest.mark.parametrize("limits", [{"max_requests": 1}, {"per_minute": 1}])
+async def test_duplicate_of_an_accepted_request_is_absorbed_over_any_limit(
+    database: FlakyDatabase, make_intake: MakeIntake, broker: FakeBroker, limits: dict[str, Any]
+) -> None:
+    per_minute = limits.pop("per_minute", 10_000)
+    store = narrow_store(database, **limits)
+    intake = make_intake(store, per_minute=per_minute)
     async with running(intake.run):
         for mid in (1, 2):
             intake.put(incoming("wet?", mid=mid, correlation=b"c"))
@@ -188,7 +221,7 @@ async def test_duplicate_of_an_accepted_request_is_absorbed_over_any_limit(
 async def test_flood_without_acknowledgement_is_dropped_beyond_its_bound(make_intake: MakeIntake) -> None:
     intake = make_intake()
     for _ in range(MAX_UNACKNOWLEDGEABLE + 7):
-        intake.put(incoming(qos=0))
+        intake.put(incoming("?", qos=0))
     intake.put(incoming(qos=1))  # never dropped: the broker waits for its acknowledgement
     assert intake.counts == {"dropped_qos0": 7}
 
@@ -201,3 +234,65 @@ async def test_stopped_intake_leaves_the_rest_to_the_broker(
     intake.stop()
     await intake.run()
     assert (broker.acknowledged, store.counts.total()) == ([], 0)
+
+
+async def test_low_disk_refuses_new_questions_and_knows_old_ones(
+    make_intake: MakeIntake, broker: FakeBroker, store: Store
+) -> None:
+    level = [DiskLevel.ENOUGH]
+    intake = make_intake(disk=lambda: level[0])
+    async with running(intake.run):
+        intake.put(incoming("old?", mid=1, correlation=b"1"))
+        await until(lambda: len(broker.acknowledged) == 1)
+        level[0] = DiskLevel.LOW
+        intake.put(incoming("old?", mid=2, correlation=b"1"))
+        intake.put(incoming("new?", mid=3, correlation=b"2"))
+        await until(lambda: len(broker.acknowledged) == 3)
+    assert await errors(store) == [b"error overloaded"]
+    assert intake.counts == {"new": 1, "absorbed": 1, "refused": 1}
+
+
+async def test_full_disk_acknowledges_nothing_until_there_is_room(
+    make_intake: MakeIntake, broker: FakeBroker, store: Store, clock: FakeClock, database: FlakyDatabase
+) -> None:
+    level = [DiskLevel.FULL]
+    intake = make_intake(disk=lambda: level[0])
+    async with running(intake.run):
+        intake.put(incoming("wet?", mid=1))
+        await settled(database)
+        clock.advance(60.0)
+        await settled(database)
+        assert broker.acknowledged == [] and await store.next_received(10, ()) == []
+        level[0] = DiskLevel.ENOUGH
+        clock.advance(2.0)
+        await until(lambda: broker.acknowledged)
+    assert intake.counts == {"new": 1}
+
+
+async def test_batch_that_met_a_full_disk_leaves_the_ballast_alone(
+    make_intake: MakeIntake, broker: FakeBroker, clock: FakeClock, database: FlakyDatabase
+) -> None:
+    level = [DiskLevel.ENOUGH]
+    intake = make_intake(disk=lambda: level[0])
+    database.error = StoreFullError("database or disk is full")
+    async with running(intake.run):
+        intake.put(incoming("wet?", mid=1))
+        await until(lambda: database.refused)
+        database.error, level[0] = None, DiskLevel.FULL
+        clock.advance(60.0)
+        await settled(database)
+        assert broker.acknowledged == []
+        level[0] = DiskLevel.ENOUGH
+        clock.advance(2.0)
+        await until(lambda: broker.acknowledged)
+
+
+async def test_stop_on_a_full_disk_is_no_wait(make_intake: MakeIntake, clock: FakeClock, broker: FakeBroker) -> None:
+    intake = make_intake(disk=lambda: DiskLevel.FULL)
+    intake.put(incoming("wet?", mid=1))
+    task = asyncio.create_task(intake.run())
+    await asyncio.sleep(0)
+    intake.stop()
+    clock.advance(2.0)
+    await task
+    assert broker.acknowledged == []

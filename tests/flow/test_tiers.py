@@ -7,7 +7,9 @@ from fakes import FakeClock
 
 from mqrouter.core.backoff import Backoff
 from mqrouter.core.breaker import Breaker, BreakerState
+from mqrouter.core.records import Pause
 from mqrouter.flow.tiers import TierBoard
+from mqrouter.routing.signals import TierSignal
 
 
 @pytest.fixture
@@ -59,3 +61,28 @@ def test_held_tier_is_not_available_and_others_are_told(board: TierBoard) -> Non
     board.hold("hub", 30.0)
     assert not board.is_available("hub")
     assert woken(board) == {"hub", "edge"}
+
+
+def test_signals_tell_who_is_up_and_how_quick(board: TierBoard) -> None:
+    assert board.signals() == {"hub": TierSignal(True, None), "edge": TierSignal(True, None)}
+    board.answered("hub", 120.0)
+    board.unreachable("edge", "down")
+    assert board.signals() == {"hub": TierSignal(True, 120.0), "edge": TierSignal(False, None)}
+
+
+@pytest.mark.parametrize("stop", ["pause", "hold"])
+def test_tier_that_is_held_back_is_not_up(board: TierBoard, stop: str) -> None:
+    if stop == "pause":
+        board.pause("hub", Pause(0, "me"))
+    else:
+        board.hold("hub", 30.0)
+    assert not board.signals()["hub"].is_up
+    board.resume("hub")
+    assert board.signals()["hub"].is_up == (stop == "pause")
+
+
+def test_answer_closes_the_breaker_too(board: TierBoard) -> None:
+    board.unreachable("hub", "down")
+    board.probed("hub", True)
+    board.answered("hub", 5.0)
+    assert board.breakers["hub"].state is BreakerState.CLOSED

@@ -13,6 +13,7 @@ from mqrouter.core.breaker import Breaker
 from mqrouter.core.request import Answer
 from mqrouter.core.retry import Waiting
 from mqrouter.core.states import State
+from mqrouter.core.timeline import Clocks
 from mqrouter.edge.store.store import Store
 from mqrouter.errors import StoreError, StoreFatalError
 from mqrouter.flow.tiers import TierBoard
@@ -28,6 +29,7 @@ class Stage:
         self.board = TierBoard({"hub": Breaker(2, Backoff(1.0, 60.0))}, clock, lambda: 0.0)
         self.answered = Wakeup()
         self.judge = judge()
+        self.wall_ahead_ms = 0
         self.upkeep = Upkeep(
             store,
             self.board,
@@ -36,6 +38,7 @@ class Stage:
             retain_finished_s=RETAIN_S,
             retain_refused_s=RETAIN_S / 10,
             judge=lambda: self.judge,
+            machine=lambda: Clocks(clock.now_ms() + self.wall_ahead_ms, 0, "boot"),
             answered=self.answered,
         )
 

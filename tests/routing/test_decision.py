@@ -6,7 +6,8 @@ import json
 
 import pytest
 
-from mqrouter.routing.decision import Decision, Neighbour, Reason, RouteScore, Scores, decide
+from mqrouter.routing.decision import Decision, Neighbour, Reason, RouteScore, Scope, Scores, decide
+from mqrouter.routing.session import Session
 from mqrouter.routing.signals import estimate_tokens
 
 
@@ -74,3 +75,71 @@ def test_explanation_is_json_and_names_the_best_three() -> None:
 @pytest.mark.parametrize(("chars", "tokens"), [(0, 0), (1, 1), (4, 2), (400, 130), (401, 131)])
 def test_token_estimate_is_rounded_up_with_a_buffer(chars: int, tokens: int) -> None:
     assert estimate_tokens(chars) == tokens
+
+
+# --- session ----------------------------------------------------------------------------------------
+
+
+def within(
+    *ranked: tuple[str, float, float],
+    leans: bool = False,
+    scope: float = 1.0,
+    cost: float = 0.1,
+    asked: str | None = None,
+) -> tuple[str | None, Reason]:
+    """Returns what is decided in a session that is on route b."""
+    found = decide(
+        Scores(tuple(RouteScore(*entry) for entry in ranked), scope=Scope(scope, 0.5)),
+        strategy="learned",
+        min_margin=0.05,
+        asked_route=asked,
+        embedded_tokens=7,
+        is_cut=False,
+        session=Session("r7", "b", ("hub",)),
+        is_referential=leans,
+        switch_margin=cost,
+    )
+    assert (found.inherited_from == "r7") == (found.reason is Reason.SESSION)
+    return found.route, found.reason
+
+
+@pytest.mark.parametrize(
+    ("ranked", "scope"),
+    [
+        ([("a", 0.4, 0.5), ("b", 0.1, 0.5)], 1.0),
+        ([("a", 0.6, 0.5), ("c", 0.59, 0.5), ("b", 0.1, 0.5)], 1.0),
+        ([("a", 0.9, 0.5), ("b", 0.1, 0.5)], 0.0),
+    ],
+    ids=["below", "close", "out of scope"],
+)
+def test_question_that_leans_on_its_session_inherits_where_it_would_abstain(
+    ranked: list[tuple[str, float, float]], scope: float
+) -> None:
+    assert within(*ranked, scope=scope, leans=True) == ("b", Reason.SESSION)
+    assert within(*ranked, scope=scope, leans=False)[0] is None
+
+
+def test_inherited_route_is_explained_with_its_own_score() -> None:
+    session = Session("r7", "b", ())
+    scores = Scores((RouteScore("a", 0.4, 0.5), RouteScore("b", 0.1, 0.2)))
+    kwargs = {"strategy": "s", "min_margin": 0.0, "asked_route": None, "embedded_tokens": 1, "is_cut": False}
+    found = decide(scores, **kwargs, session=session, is_referential=True)  # type: ignore[arg-type]
+    assert (found.best, found.score, found.threshold) == ("b", 0.1, 0.2)
+    assert found.margin == pytest.approx(-0.3)
+
+
+def test_another_route_needs_a_gain_above_the_cost_of_switching() -> None:
+    assert within(("a", 0.65, 0.5), ("b", 0.57, 0.5)) == ("b", Reason.SESSION)
+    assert within(("a", 0.65, 0.5), ("b", 0.55, 0.5), cost=0.09) == ("a", Reason.ABOVE_THRESHOLD)
+    assert within(("a", 0.65, 0.5), ("b", 0.57, 0.5), cost=0.0) == ("a", Reason.ABOVE_THRESHOLD)
+
+
+def test_close_call_with_the_sessions_route_stays() -> None:
+    assert within(("b", 0.60, 0.5), ("a", 0.59, 0.5)) == ("b", Reason.SESSION)
+    assert within(("a", 0.60, 0.5), ("b", 0.59, 0.5)) == ("b", Reason.SESSION)
+    assert within(("a", 0.60, 0.5), ("b", 0.59, 0.595)) == (None, Reason.TOO_CLOSE)
+
+
+def test_sessions_own_route_and_an_asked_one_are_no_inheritance() -> None:
+    assert within(("b", 0.65, 0.5), ("a", 0.1, 0.5), leans=True) == ("b", Reason.ABOVE_THRESHOLD)
+    assert within(("b", 0.65, 0.5), ("a", 0.1, 0.5), asked="a", leans=True) == ("a", Reason.ASKED_FOR)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable
 from importlib import import_module
@@ -10,7 +11,9 @@ import click
 
 from benchmarks.report import Figure, print_json, print_table
 
-NAMES = ("accept", "decide", "roundtrip", "startup", "memory")
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # as the daemon does, before numpy loads
+
+NAMES = ("accept", "decide", "roundtrip", "startup", "memory", "queue", "drain")
 
 
 @click.command("bench")

@@ -30,7 +30,7 @@ async def main(config: Path, expected: int) -> None:
     configure_logs(settings.log)
     acknowledged: list[float] = []
     async with Database(settings.database) as database:
-        store = Store(database, Policy(0, 0))
+        store = Store(database, Policy(settings.queue.limits, 0, 0))
         link = MqttLink(
             wiring.link_options(settings),
             on_message=lambda incoming: intake.put(incoming),  # noqa: PLW0108  not built yet
@@ -44,8 +44,6 @@ async def main(config: Path, expected: int) -> None:
             SystemClock(),
             wiring.topic_map(settings),
             wiring.request_limits(settings),
-            max_backlog=settings.limits.max_backlog,
-            max_pending=settings.limits.max_pending,
             rates=DeviceRates(settings.limits.device_rate_per_minute),
             new_id=lambda: RequestId(uuid.uuid4().hex[:16]),
             accepted=Wakeup(),

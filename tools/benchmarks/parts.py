@@ -33,8 +33,10 @@ protocol = "5"
 receive_maximum = 100
 [limits]
 device_rate_per_minute = 100000000
-max_backlog = 1000000
-max_pending = 1000000
+[queue]
+max_requests = 1000000
+max_bytes = 10000000000
+max_share_per_device = 1.0
 [embedder]
 threads = {threads}
 [log]

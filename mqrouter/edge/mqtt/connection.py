@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 import paho.mqtt.client as paho
@@ -47,12 +47,18 @@ class Connection:
         epoch: int,
         on_message: Callable[[Incoming], None],
         on_published: Callable[[int, int], None],
+        *,
+        is_trial: bool = False,
     ) -> None:
+        """`is_trial`: only to be greeted, without a session and without a will."""
         self.version = version
         self.epoch = epoch
         self.is_subscribed = False
         self.is_session_present = False
         self.was_taken_over = False
+        """True where the broker said so."""
+        self.was_closed = False
+        """True where the broker closed the connection without a word, as mosquitto does to the older of two."""
         self._receive_maximum = RECEIVE_MAXIMUM_DEFAULT
         self._maximum_packet_bytes: int | None = None
         self._unacknowledged: set[int] = set()
@@ -66,7 +72,8 @@ class Connection:
         self._suback: asyncio.Future[None] = self.loop.create_future()
         for future in (self._connack, self._suback):  # a failed one may never be waited for
             future.add_done_callback(lambda done: done.cancelled() or done.exception())
-        self._is_greeted = False
+        self.is_greeted = False
+        self._is_trial = is_trial
         self._paho_error = ""
         self._client = self._build_client()
         self._wire = Wire(self._client, self._break_off)
@@ -77,7 +84,7 @@ class Connection:
             CallbackAPIVersion.VERSION2,
             client_id=options.client_id,
             protocol=MQTTProtocolVersion(self.version),
-            clean_session=None if self.version == paho.MQTTv5 else False,
+            clean_session=None if self.version == paho.MQTTv5 else self._is_trial,
             manual_ack=True,
             reconnect_on_failure=False,  # paho would block the loop to try MQTT 3.1
         )
@@ -93,7 +100,8 @@ class Connection:
                 files = (options.tls.ca_file, options.tls.cert_file, options.tls.key_file)
                 names = ", ".join(str(file) for file in files if file is not None)
                 raise ConnectionFailedError(f"mqtt.tls: cannot use {names}: {error}") from error
-        client.will_set(options.status_topic, b"offline", qos=1, retain=True)
+        if not self._is_trial:
+            client.will_set(options.status_topic, b"offline", qos=1, retain=True)
         client.on_connect = self._connected
         client.on_subscribe = self._subscribed
         client.on_message = self._message
@@ -104,21 +112,34 @@ class Connection:
 
     async def open(self) -> None:
         """The connection is subscribed. Raises ConnectionFailedError."""
+        await self._make(self._be_subscribed)
+        self.is_subscribed = True
+        self._send(self._options.status_topic, b"online", is_retained=True)
+
+    async def greet(self) -> None:
+        """The broker has let us in. Raises ConnectionFailedError."""
+        await self._make(self._be_greeted)
+
+    async def _be_greeted(self) -> None:
+        await self._wire.open(self._connect)
+        await self._connack
+
+    async def _be_subscribed(self) -> None:
+        await self._be_greeted()
+        self._subscribe()
+        await self._suback
+
+    async def _make(self, steps: Callable[[], Awaitable[None]]) -> None:
         try:
             async with asyncio.timeout(self._options.connect_timeout_s):
-                await self._wire.open(self._connect)
-                await self._connack
-                self._subscribe()
-                await self._suback
+                await steps()
         except TimeoutError as error:
             raise ConnectionFailedError(
                 f"no answer within {self._options.connect_timeout_s:g} s",
-                is_wrong_version=self._wire.is_attached and self._is_unwanted_5,
+                is_silent=self._wire.is_attached and self._is_unanswered_5,
             ) from error
         except (OSError, ssl.SSLError, ValueError) as error:
             raise ConnectionFailedError(f"{type(error).__name__}: {error}") from error
-        self.is_subscribed = True
-        self._send(self._options.status_topic, b"online", is_retained=True)
 
     def _connect(self) -> None:
         options = self._options
@@ -127,23 +148,27 @@ class Connection:
                 options.host,
                 options.port,
                 options.keepalive_s,
-                clean_start=False,
-                properties=connect_properties(options),
+                clean_start=self._is_trial,
+                properties=None if self._is_trial else connect_properties(options),
             )
         else:
             self._client.connect(options.host, options.port, options.keepalive_s)
 
+    @property
+    def _filters(self) -> tuple[str, ...]:
+        return (*self._options.filters, *self._options.optional_filters)
+
     def _subscribe(self) -> None:
         if self.version == paho.MQTTv5:
             options = SubscribeOptions(qos=1, noLocal=True, retainHandling=SubscribeOptions.RETAIN_DO_NOT_SEND)
-            self._client.subscribe([(name, options) for name in self._options.filters])
+            self._client.subscribe([(name, options) for name in self._filters])
         else:
-            self._client.subscribe([(name, 1) for name in self._options.filters])
+            self._client.subscribe([(name, 1) for name in self._filters])
 
     # --- paho's callbacks: copy, and return ---------------------------------------------------------
 
     def _connected(self, _c: Any, _d: Any, flags: paho.ConnectFlags, reason: ReasonCode, properties: Any) -> None:
-        self._is_greeted = True
+        self.is_greeted = True
         self._client.on_log = None
         if self._connack.done():
             return
@@ -161,11 +186,13 @@ class Connection:
     def _subscribed(self, _c: Any, _d: Any, _mid: int, reasons: Sequence[ReasonCode], _properties: Any) -> None:
         if self._suback.done():
             return
-        granted = list(zip(self._options.filters, reasons, strict=False))
-        refused = [name for name, reason in granted if reason.is_failure]
+        granted = list(zip(self._filters, reasons, strict=False))
+        refused = [name for name, reason in granted if reason.is_failure and name in self._options.filters]
         if refused:
             self._suback.set_exception(ConnectionFailedError(f"the broker refused to subscribe {', '.join(refused)}"))
             return
+        if lacking := [name for name, reason in granted if reason.is_failure]:
+            log.warning("mqtt.subscription_refused", filters=lacking)
         if reduced := [name for name, reason in granted if reason.value < GRANTED_QOS_1]:
             log.warning("mqtt.subscribed_at_qos_0", filters=reduced)  # what comes in while we are away is lost
         self._suback.set_result(None)
@@ -242,18 +269,19 @@ class Connection:
 
     def _end(self, reason: ReasonCode) -> None:
         self.was_taken_over = reason.value == SESSION_TAKEN_OVER
+        self.was_closed = self._wire.is_at_end
         if self.was_taken_over:
             text = f"another client uses the id {self._options.client_id!r}: give one of them its own mqtt.client_id"
         else:
             text = f"the connection ended: {self._paho_error or END_TEXTS.get(str(reason), reason)}"
-        self._fail(text, is_wrong_version=reason.value in UNSUPPORTED_PROTOCOL or self._is_unwanted_5)
+        self._fail(text, is_wrong_version=reason.value in UNSUPPORTED_PROTOCOL)
 
     def _break_off(self, error: Exception) -> None:
         log.error("mqtt.protocol_error", error=f"{type(error).__name__}: {error}")
         self._fail(f"protocol error: {type(error).__name__}: {error}", is_wrong_version=False)
 
     def _fail(self, text: str, *, is_wrong_version: bool) -> None:
-        error = ConnectionFailedError(text, is_wrong_version=is_wrong_version)
+        error = ConnectionFailedError(text, is_wrong_version=is_wrong_version, is_silent=self._is_unanswered_5)
         for future in (self._connack, self._suback):
             if not future.done():
                 future.set_exception(error)
@@ -262,6 +290,6 @@ class Connection:
         self.close()
 
     @property
-    def _is_unwanted_5(self) -> bool:
+    def _is_unanswered_5(self) -> bool:
         """True where a CONNECT of MQTT 5 got no answer: brokers that do not know it close, or keep silent."""
-        return self.version == paho.MQTTv5 and not self._is_greeted
+        return self.version == paho.MQTTv5 and not self.is_greeted

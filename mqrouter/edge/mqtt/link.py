@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import paho.mqtt.client as paho
 import structlog
@@ -104,11 +104,12 @@ class MqttLink:
                     failures = 0
                 elif failures and not was_taken_over:  # mosquitto closes the older connection without a word
                     self._error += f"; another client may be using the id {self._options.client_id!r}"
+                    was_taken_over = connection.was_closed
                 if not self._is_stopping:
                     log.warning("mqtt.connection_lost", error=self._error)
             except ConnectionFailedError as error:
                 self._error = str(error)
-                if error.is_wrong_version and self._version + 1 < len(self._options.versions):
+                if await self._must_fall_back(error):
                     refused = _version_name(self._options.versions[self._version])
                     self._version += 1
                     log.info("mqtt.protocol_fell_back", refused=refused, error=str(error))
@@ -123,6 +124,31 @@ class MqttLink:
             if not self._is_stopping:
                 failures += 1
                 await asyncio.sleep(self._pause_s(failures, was_taken_over))
+
+    async def _must_fall_back(self, error: ConnectionFailedError) -> bool:
+        """True where the broker knows the next version and not this one.
+
+        Silence alone is no proof: a connection that is cut while it is made is silent too, and MQTT 3.1.1 would lose
+        the response topic and the correlation of every question until the next connection.
+        """
+        following = self._version + 1
+        if following >= len(self._options.versions) or not (error.is_wrong_version or error.is_silent):
+            return False
+        if error.is_wrong_version:
+            return True
+        return await self._is_greeted(following) and not await self._is_greeted(self._version)
+
+    async def _is_greeted(self, version: int) -> bool:
+        """True where the broker answers a CONNECT, unless it is to say that it does not know this version."""
+        options = replace(self._options, client_id=f"{self._options.client_id}-trial")
+        trial = Connection(options, options.versions[version], 0, _ignore, _ignore, is_trial=True)
+        try:
+            await trial.greet()
+        except ConnectionFailedError as error:
+            return trial.is_greeted and not error.is_wrong_version
+        finally:
+            trial.close()
+        return True
 
     def _pause_s(self, failures: int, was_taken_over: bool) -> float:
         if was_taken_over:  # two clients that take one id from each other in turn would keep both from working
@@ -154,6 +180,10 @@ class MqttLink:
         self.ready.set()
         self._on_connected(connection.is_session_present)
         return connection
+
+
+def _ignore(*_: object) -> None:
+    """Nothing is asked of a trial."""
 
 
 def _version_name(version: int) -> str:

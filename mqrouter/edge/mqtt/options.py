@@ -32,6 +32,8 @@ class LinkOptions:
     receive_maximum: int
     reconnect: Backoff
     filters: tuple[str, ...]
+    optional_filters: tuple[str, ...]
+    """Those the broker may refuse: an access list written for questions alone must not keep them out."""
     status_topic: str
 
     def __repr__(self) -> str:  # the password must not reach a log or a traceback

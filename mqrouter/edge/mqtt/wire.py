@@ -16,11 +16,15 @@ READS_PER_WAKE = 64  # packets read before other work gets its turn
 
 
 class ConnectionFailedError(MqrouterError):
-    """Try again later: the broker cannot be reached, or refused; `is_wrong_version` says to try the next protocol."""
+    """Try again later: the broker cannot be reached, or refused.
 
-    def __init__(self, message: str, *, is_wrong_version: bool = False) -> None:
+    `is_wrong_version` says to try the next protocol; `is_silent`, that a CONNECT of MQTT 5 got no answer at all.
+    """
+
+    def __init__(self, message: str, *, is_wrong_version: bool = False, is_silent: bool = False) -> None:
         super().__init__(message)
         self.is_wrong_version = is_wrong_version
+        self.is_silent = is_silent
 
 
 class Wire:
@@ -34,6 +38,8 @@ class Wire:
         self._is_closed = False
         self.is_attached = False
         """True while the event loop reads and writes the socket."""
+        self.is_at_end = False
+        """True where the broker closed the connection; False where it broke, and where TLS hides which."""
         self.received = 0
         """Packets taken so far, counted by who takes them: while there are more, reading goes on."""
         client.on_socket_open = self._opened
@@ -100,6 +106,7 @@ class Wire:
     def _read(self) -> None:
         if not self.is_attached:
             return
+        self.is_at_end = self._has_ended()  # paho closes the socket over it and does not say
         try:
             self._read_some()
         except Exception as error:
@@ -114,6 +121,14 @@ class Wire:
                 return
         if self._has_pending():
             self._loop.call_soon(self._read)
+
+    def _has_ended(self) -> bool:
+        if type(self._socket) is not socket.socket:  # TLS knows no peeking
+            return False
+        try:
+            return not self._socket.recv(1, socket.MSG_PEEK)
+        except OSError:
+            return False
 
     def _has_pending(self) -> bool:
         """True where TLS holds decrypted bytes: no selector will announce them."""

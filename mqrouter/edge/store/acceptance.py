@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import sqlite3
-from collections import Counter
 
+from mqrouter.core.admission import Moves, QueueLimits
 from mqrouter.core.encode import encode_answer
 from mqrouter.core.records import Accepted, Seq
-from mqrouter.core.request import Answer, Refused, Request
+from mqrouter.core.request import Answer, Refused, Request, refusal
 from mqrouter.core.states import State
+from mqrouter.edge.store.backlog import last_turn
+from mqrouter.edge.store.eviction import Eviction
 from mqrouter.edge.store.history import note
+from mqrouter.edge.store.numbers import Numbers
 from mqrouter.edge.store.outbox import Outbox, is_ready
 from mqrouter.errors import ErrorCode
 
@@ -19,11 +22,13 @@ KEPT_OF_REFUSED = 4096  # of a refused payload: enough to see what it was
 class Acceptance:
     """Its methods run inside a transaction."""
 
-    def __init__(self, outbox: Outbox, dedupe_window_ms: int) -> None:
+    def __init__(self, outbox: Outbox, limits: QueueLimits, dedupe_window_ms: int) -> None:
         self._outbox = outbox
+        self._eviction = Eviction(outbox, limits)
+        self._numbers = Numbers("requests")
         self._dedupe_window_ms = dedupe_window_ms
 
-    def accept(self, db: sqlite3.Connection, moved: Counter[str], item: Request | Refused, now_ms: int) -> Accepted:
+    def accept(self, db: sqlite3.Connection, moved: Moves, item: Request | Refused, now_ms: int) -> Accepted:
         if item.incoming.is_dup and _is_redelivery(db, item):
             return Accepted.ABSORBED
         if isinstance(item, Refused):
@@ -31,17 +36,20 @@ class Acceptance:
                 return self._accept_again(db, moved, item, now_ms)  # no limit stands against what is accepted already
             self._refuse(db, item, now_ms)
             return Accepted.REFUSED
-        seq = _insert_request(db, item)
-        if seq is not None:
-            _remember_packet(db, item, seq)
-            note(db, [(seq, now_ms, State.RECEIVED, None)])
-            moved[State.RECEIVED] += 1
-            return Accepted.NEW
-        return self._accept_again(db, moved, item, now_ms)
+        why_full = None if _is_taken(db, item) else self._eviction.make_room(db, moved, item, now_ms)
+        if why_full is not None:
+            self._refuse(db, refusal(item, ErrorCode.QUEUE_FULL, why_full), now_ms)
+            return Accepted.REFUSED
+        turn = _turn(db, moved, item)
+        seq = _insert_request(db, self._numbers.next(db), item, turn)
+        if seq is None:
+            return self._accept_again(db, moved, item, now_ms)
+        _remember_packet(db, item, seq)
+        note(db, [(seq, now_ms, State.RECEIVED, None)])
+        moved.enter(item.device, item.question.priority, len(item.incoming.payload), turn)
+        return Accepted.NEW
 
-    def _accept_again(
-        self, db: sqlite3.Connection, moved: Counter[str], item: Request | Refused, now_ms: int
-    ) -> Accepted:
+    def _accept_again(self, db: sqlite3.Connection, moved: Moves, item: Request | Refused, now_ms: int) -> Accepted:
         known = db.execute(
             "SELECT seq, payload_hash, reason, finished_at_ms FROM requests WHERE dedupe_key = ?", (item.dedupe_key,)
         ).fetchone()
@@ -52,17 +60,8 @@ class Acceptance:
             self._outbox.offer_again(db, known["seq"], now_ms)
             note(db, [(known["seq"], now_ms, "duplicate_absorbed", None)])
             return Accepted.ABSORBED
-        refused = Refused(
-            item.id,
-            item.incoming,
-            ErrorCode.CORRELATION_REUSED,
-            "this correlation or id belongs to another question",
-            item.device,
-            item.reply,
-            item.payload_hash,
-            item.received_at_ms,
-        )
-        self._refuse(db, refused, now_ms)
+        reused = refusal(item, ErrorCode.CORRELATION_REUSED, "this correlation or id belongs to another question")
+        self._refuse(db, reused, now_ms)
         return Accepted.REUSED
 
     def _may_be_asked_again(self, db: sqlite3.Connection, known: sqlite3.Row, item: Request, now_ms: int) -> bool:
@@ -76,7 +75,8 @@ class Acceptance:
         return ErrorCode(known["reason"]).is_retryable
 
     def _refuse(self, db: sqlite3.Connection, item: Refused, now_ms: int) -> None:
-        seq = _insert_refused(db, item, now_ms)
+        seq = self._numbers.next(db)
+        _insert_refused(db, seq, item, now_ms)
         _remember_packet(db, item, seq)
         note(db, [(seq, now_ms, State.DEAD, f"{item.code}: {item.message}")])
         if item.reply is not None:
@@ -84,14 +84,21 @@ class Acceptance:
             self._outbox.post(db, seq, encode_answer(answer, item.reply, item.id, None), now_ms)
 
 
-def _insert_request(db: sqlite3.Connection, item: Request) -> Seq | None:
+def _turn(db: sqlite3.Connection, moved: Moves, item: Request) -> int:
+    device, priority = item.device, item.question.priority
+    return moved.next_turn(device, priority, lambda: last_turn(db, device, priority))
+
+
+def _insert_request(db: sqlite3.Connection, seq: Seq, item: Request, turn: int) -> Seq | None:
     """Returns the new row's number, or None where the dedupe key is taken."""
     row = db.execute(
-        "INSERT INTO requests (id, state, topic, device, payload, content_type, payload_hash, dedupe_key,"
+        "INSERT INTO requests (seq, id, state, topic, device, payload, content_type, payload_hash, dedupe_key,"
         " reply_topic, correlation, client_id, form, max_bytes, priority, is_private, received_at_ms, expires_at_ms,"
-        " client_expiry) VALUES (?, 'received', ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+        " client_expiry, turn, bytes, session)"
+        " VALUES (?, ?, 'received', ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
         " ON CONFLICT (dedupe_key) WHERE dedupe_key IS NOT NULL DO NOTHING RETURNING seq",
         (
+            seq,
             item.id,
             item.incoming.topic,
             item.device,
@@ -109,18 +116,22 @@ def _insert_request(db: sqlite3.Connection, item: Request) -> Seq | None:
             item.received_at_ms,
             item.expires_at_ms,
             item.client_gave_expiry,
+            turn,
+            len(item.incoming.payload),
+            item.question.session,
         ),
     ).fetchone()
     return None if row is None else int(row["seq"])
 
 
-def _insert_refused(db: sqlite3.Connection, item: Refused, now_ms: int) -> Seq:
+def _insert_refused(db: sqlite3.Connection, seq: Seq, item: Refused, now_ms: int) -> None:
     reply = item.reply
-    seq = db.execute(
-        "INSERT INTO requests (id, state, reason, detail, topic, device, payload, content_type, payload_hash,"
+    db.execute(
+        "INSERT INTO requests (seq, id, state, reason, detail, topic, device, payload, content_type, payload_hash,"
         " reply_topic, correlation, client_id, form, max_bytes, received_at_ms, expires_at_ms, finished_at_ms)"
-        " VALUES (?, 'dead', ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        " VALUES (?, ?, 'dead', ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         (
+            seq,
             item.id,
             item.code,
             item.message,
@@ -138,9 +149,13 @@ def _insert_refused(db: sqlite3.Connection, item: Refused, now_ms: int) -> Seq:
             item.received_at_ms,
             now_ms,
         ),
-    ).lastrowid
-    assert seq is not None
-    return seq
+    )
+
+
+def _is_taken(db: sqlite3.Connection, item: Request) -> bool:
+    """True where its key stands for a request already."""
+    key = item.dedupe_key
+    return key is not None and db.execute("SELECT 1 FROM requests WHERE dedupe_key = ?", (key,)).fetchone() is not None
 
 
 def _is_known(db: sqlite3.Connection, item: Refused) -> bool:
@@ -153,17 +168,22 @@ def _is_known(db: sqlite3.Connection, item: Refused) -> bool:
 
 def _is_redelivery(db: sqlite3.Connection, item: Request | Refused) -> bool:
     """True where the packet was accepted in an earlier connection and only its PUBACK was lost."""
-    known = db.execute("SELECT topic, payload_hash FROM packets WHERE mid = ?", (item.incoming.mid,)).fetchone()
-    return known is not None and (known["topic"], known["payload_hash"]) == (item.incoming.topic, item.payload_hash)
+    known = db.execute(
+        "SELECT packets.topic, packets.payload_hash, reply_topic, correlation FROM packets"
+        " JOIN requests ON seq = request WHERE mid = ?",
+        (item.incoming.mid,),
+    ).fetchone()
+    address = (item.reply.topic, item.reply.correlation) if item.reply else (None, None)
+    return known is not None and tuple(known) == (item.incoming.topic, item.payload_hash, *address)
 
 
-def forget_packets(db: sqlite3.Connection) -> None:
-    """The broker began a new session: its packet identifiers mean other messages now."""
-    db.execute("DELETE FROM packets")
+def forget_packets(db: sqlite3.Connection, less: int) -> None:
+    """Packet identifiers come round: one of long ago means another message now."""
+    db.execute("DELETE FROM packets WHERE mid NOT IN (SELECT mid FROM packets ORDER BY request DESC LIMIT ?)", (less,))
 
 
 def _remember_packet(db: sqlite3.Connection, item: Request | Refused, seq: Seq) -> None:
-    if item.incoming.qos > 0:
+    if item.incoming.qos > 0 and item.incoming.mid > 0:
         db.execute(
             "INSERT OR REPLACE INTO packets (mid, request, topic, payload_hash) VALUES (?, ?, ?, ?)",
             (item.incoming.mid, seq, item.incoming.topic, item.payload_hash),

@@ -4,26 +4,34 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections import Counter
 from collections.abc import Collection, Sequence
 
+from mqrouter.core.admission import Held, Holdings, Moves
 from mqrouter.core.backoff import Backoff
-from mqrouter.core.records import Seq, StoredRequest
+from mqrouter.core.decode import MAX_PRIORITY
+from mqrouter.core.records import Seq, StoredRequest, split_tiers
 from mqrouter.core.request import JsonObject
 from mqrouter.core.states import ACTIVE, State
 from mqrouter.edge.store.history import note
 from mqrouter.edge.store.rows import stored_request
+from mqrouter.routing.session import Session
 
 NEXT_TIMES = (
-    "SELECT min(not_before_ms) FROM requests WHERE state = 'pending' AND not_before_ms IS NOT NULL",
-    "SELECT min(expires_at_ms) FROM requests WHERE state IN ('received', 'pending')",
+    "SELECT not_before_ms FROM requests INDEXED BY requests_waiting WHERE state = 'pending'"
+    " AND not_before_ms IS NOT NULL ORDER BY not_before_ms LIMIT 1",
+    "SELECT expires_at_ms FROM requests INDEXED BY requests_expiring WHERE state IN ('received', 'pending')"
+    " ORDER BY expires_at_ms LIMIT 1",
 )
 """Queries: when the next request comes due, and when the next one expires."""
+
+PARTIAL = "state = 'pending' AND todo <> tiers"
+HELD = "requests INDEXED BY requests_held WHERE state IN ('received', 'pending', 'leased')"
 
 
 def received(db: sqlite3.Connection, limit: int, busy: Collection[Seq]) -> list[StoredRequest]:
     rows = db.execute(
-        "SELECT * FROM requests WHERE state = 'received' ORDER BY priority DESC, seq LIMIT ?",
+        "SELECT * FROM requests INDEXED BY requests_received WHERE state = 'received'"
+        " ORDER BY priority DESC, turn, seq LIMIT ?",
         (limit + len(busy),),
     )
     return [stored_request(row) for row in rows if row["seq"] not in busy][:limit]
@@ -31,7 +39,7 @@ def received(db: sqlite3.Connection, limit: int, busy: Collection[Seq]) -> list[
 
 def queue(
     db: sqlite3.Connection,
-    moved: Counter[str],
+    moved: Moves,
     request: StoredRequest,
     tiers: str,
     *,
@@ -41,18 +49,29 @@ def queue(
     now_ms: int,
 ) -> None:
     done = db.execute(
-        "UPDATE requests SET state = 'pending', route = ?, confidence = ?, decision = ?,"
+        "UPDATE requests SET state = 'pending', crashes = 0, route = ?, strategy = ?, confidence = ?, decision = ?,"
         " tiers = ?, todo = ? WHERE seq = ? AND state = 'received'",
-        (route, confidence, json.dumps(decision), tiers, tiers, request.seq),
+        (route, decision.get("strategy"), confidence, json.dumps(decision), tiers, tiers, request.seq),
     )
     if done.rowcount:
         note(db, [(request.seq, now_ms, State.PENDING, tiers)])
-        moved[State.RECEIVED] -= 1
-        moved[State.PENDING] += 1
+        moved.move(State.RECEIVED, State.PENDING)
 
 
 def record_decision(db: sqlite3.Connection, request: StoredRequest, decision: JsonObject) -> None:
     db.execute("UPDATE requests SET decision = ? WHERE seq = ?", (json.dumps(decision), request.seq))
+
+
+def latest_of_session(db: sqlite3.Connection, request: StoredRequest, not_before_ms: int) -> Session | None:
+    row = db.execute(
+        "SELECT id, route, tiers, received_at_ms FROM requests INDEXED BY requests_by_session"
+        " WHERE device = ? AND session = ? AND session IS NOT NULL AND route IS NOT NULL AND seq < ?"
+        " ORDER BY seq DESC LIMIT 1",
+        (request.device, request.session, request.seq),
+    ).fetchone()
+    if row is None or row["received_at_ms"] < not_before_ms:
+        return None
+    return Session(row["id"], row["route"], split_tiers(row["tiers"]))
 
 
 def restart_rounds(db: sqlite3.Connection, todo: str, now_ms: int, backoff: Backoff) -> int:
@@ -65,13 +84,14 @@ def restart_rounds(db: sqlite3.Connection, todo: str, now_ms: int, backoff: Back
 
 
 def waiting_for(db: sqlite3.Connection, todo: str, routes: Collection[str | None], limit: int) -> list[StoredRequest]:
-    names = [route or "" for route in routes]  # a route has a name; the questions without one are NULL
-    rows = db.execute(
-        f"SELECT * FROM requests WHERE state = 'pending' AND todo = ? AND todo = tiers"
-        f" AND coalesce(route, '') IN ({', '.join('?' * len(names))}) LIMIT ?",
-        (todo, *names, limit),
-    )
-    return [stored_request(row) for row in rows]
+    found: list[StoredRequest] = []
+    for route in routes:  # one index range each; the questions of no route are NULL
+        rows = db.execute(
+            "SELECT * FROM requests WHERE state = 'pending' AND route IS ? AND todo = ? AND todo = tiers LIMIT ?",
+            (route, todo, limit - len(found)),
+        )
+        found += [stored_request(row) for row in rows]
+    return found
 
 
 def decide_again(db: sqlite3.Connection, todo_lists: Sequence[str], now_ms: int) -> None:
@@ -89,7 +109,7 @@ def decide_again(db: sqlite3.Connection, todo_lists: Sequence[str], now_ms: int)
 def wake_due(db: sqlite3.Connection, now_ms: int) -> int:
     """Returns how many requests are due now whose wait is over."""
     return db.execute(
-        "UPDATE requests SET not_before_ms = NULL"
+        "UPDATE requests INDEXED BY requests_waiting SET not_before_ms = NULL"
         " WHERE state = 'pending' AND not_before_ms IS NOT NULL AND not_before_ms <= ?",
         (now_ms,),
     ).rowcount
@@ -97,22 +117,49 @@ def wake_due(db: sqlite3.Connection, now_ms: int) -> int:
 
 def expired(db: sqlite3.Connection, now_ms: int, limit: int) -> list[StoredRequest]:
     rows = db.execute(
-        "SELECT * FROM requests WHERE state IN ('received', 'pending') AND expires_at_ms <= ?"
-        " ORDER BY expires_at_ms LIMIT ?",
+        "SELECT * FROM requests INDEXED BY requests_expiring WHERE state IN ('received', 'pending')"
+        " AND expires_at_ms <= ? ORDER BY expires_at_ms LIMIT ?",
         (now_ms, limit),
     )
     return [stored_request(row) for row in rows]
 
 
-def inventory(db: sqlite3.Connection) -> tuple[Counter[str], set[str], set[str]]:
-    """Returns the number of requests in each active state, the tier lists of pending ones, and the partial ones."""
-    counts: Counter[str] = Counter(
-        {
-            str(state): db.execute(f"SELECT count(*) FROM requests WHERE state = '{state}'").fetchone()[0]
-            for state in ACTIVE
-        }
-    )
-    lists = db.execute(
-        "SELECT DISTINCT todo, todo <> tiers AS is_partial FROM requests WHERE state = 'pending'"
-    ).fetchall()
-    return counts, {row["todo"] for row in lists}, {row["todo"] for row in lists if row["is_partial"]}
+def inventory(db: sqlite3.Connection) -> tuple[Holdings, set[str], set[str]]:
+    """Returns what the queue holds, the tier lists of pending requests, and those of requests in mid-round."""
+    holdings = Holdings()
+    for state in ACTIVE:
+        query = f"SELECT count(*) FROM requests WHERE state = '{state}'"
+        holdings.counts[state] = db.execute(query).fetchone()[0]
+    for row in db.execute(f"SELECT device, count(*) AS n, sum(bytes) AS size FROM {HELD} GROUP BY device"):
+        holdings.devices[row["device"]] = Held(row["n"], row["size"])
+        holdings.total.add(row["n"], row["size"])
+    holdings.unread = set(holdings.devices)
+    for priority in range(MAX_PRIORITY + 1):
+        query = "SELECT min(turn) FROM requests WHERE state IN ('received', 'pending') AND priority = ?"
+        holdings.served[priority] = db.execute(query, (priority,)).fetchone()[0] or 0
+    partial = _todo_lists(db, PARTIAL)
+    resting = _todo_lists(db, "state = 'pending' AND not_before_ms IS NOT NULL")
+    due = _todo_lists(db, "state = 'pending' AND not_before_ms IS NULL")
+    whole = {tiers for todo in partial for tiers in _values(db, "tiers", f"{PARTIAL} AND todo = '{todo}'")}
+    return holdings, due | resting | partial | whole, partial
+
+
+def last_turn(db: sqlite3.Connection, device: str, priority: int) -> int:
+    """Returns the last turn among what a device holds at this priority, -1 where it holds nothing."""
+    query = f"SELECT max(turn) FROM {HELD} AND device = ? AND priority = ?"
+    turn: int | None = db.execute(query, (device, priority)).fetchone()[0]
+    return -1 if turn is None else turn
+
+
+def _todo_lists(db: sqlite3.Connection, condition: str) -> set[str]:
+    return _values(db, "todo", condition)
+
+
+def _values(db: sqlite3.Connection, column: str, condition: str) -> set[str]:
+    """Returns what such rows have in a column, one seek in its index each: there may be a million rows."""
+    found: set[str] = set()
+    query = f"SELECT min({column}) FROM requests WHERE {condition} AND {column} > ?"
+    value = ""
+    while (value := db.execute(query, (value,)).fetchone()[0]) is not None:
+        found.add(value)
+    return found

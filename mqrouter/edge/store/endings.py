@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import sqlite3
-from collections import Counter
 
+from mqrouter.core.admission import Moves
 from mqrouter.core.encode import encode_answer
 from mqrouter.core.records import StoredRequest
 from mqrouter.core.request import Answer
@@ -12,6 +12,7 @@ from mqrouter.core.states import ACTIVE, State
 from mqrouter.edge.store.history import note
 from mqrouter.edge.store.outbox import Outbox
 from mqrouter.edge.store.rows import stored_request
+from mqrouter.edge.store.steering import record
 
 
 def end(
@@ -47,7 +48,7 @@ def end(
 
 def finish(
     db: sqlite3.Connection,
-    moved: Counter[str],
+    moved: Moves,
     outbox: Outbox,
     request: StoredRequest,
     answer: Answer,
@@ -62,12 +63,18 @@ def finish(
         return False
     old = State(row["state"])
     end(db, outbox, request, answer, state, now_ms, is_attempt=old is State.LEASED)
-    moved[old] -= 1
+    moved.leave(old, request.device, len(request.payload))
     return True
 
 
 def cancel(
-    db: sqlite3.Connection, moved: Counter[str], outbox: Outbox, request_id: str, answer: Answer, now_ms: int
+    db: sqlite3.Connection,
+    moved: Moves,
+    outbox: Outbox,
+    request_id: str,
+    answer: Answer,
+    actor: str,
+    now_ms: int,
 ) -> State | None:
     row = db.execute("SELECT * FROM requests WHERE id = ?", (request_id,)).fetchone()
     if row is None:
@@ -75,7 +82,8 @@ def cancel(
     state = State(row["state"])
     if state in ACTIVE:  # others may lack what an answer needs
         end(db, outbox, stored_request(row), answer, State.CANCELLED, now_ms, is_attempt=state is State.LEASED)
-        moved[state] -= 1
+        moved.leave(state, row["device"], row["bytes"])
+        record(db, "cancel", request_id, actor, now_ms)
     return state
 
 

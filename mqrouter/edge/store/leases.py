@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import sqlite3
-from collections import Counter
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
+from mqrouter.core.admission import Moves
 from mqrouter.core.records import Seq, StoredRequest, join_tiers
 from mqrouter.core.request import Answer
 from mqrouter.core.retry import Waiting
@@ -19,6 +19,15 @@ from mqrouter.errors import ErrorCode
 
 MAX_CRASHES = 3
 
+DUE = (
+    "SELECT priority, turn, seq FROM requests INDEXED BY {index} WHERE state = 'pending' AND not_before_ms IS NULL"
+    " AND todo = ? AND expires_at_ms > ?{condition} ORDER BY priority DESC, turn, seq LIMIT ?"
+)
+ALL_DUE = DUE.format(index="requests_due", condition="")
+INNOCENT_DUE = DUE.format(index="requests_due", condition=" AND crashes = 0")
+SUSPECTS_DUE = DUE.format(index="requests_suspect", condition=" AND crashes > 0")
+SUSPECTS = "SELECT 1 FROM requests INDEXED BY requests_suspect WHERE state = ? AND crashes > 0 LIMIT 1"
+
 
 @dataclass(frozen=True, slots=True)
 class Recovery:
@@ -28,43 +37,79 @@ class Recovery:
     dead: int
 
 
-def recover(db: sqlite3.Connection, outbox: Outbox, now_ms: int) -> Recovery:
-    leased = db.execute("SELECT seq, crashes FROM requests WHERE state = 'leased'").fetchall()
-    # Waits were counted by a clock that may have been wrong, or is now: what waited is tried again.
-    db.execute("UPDATE requests SET not_before_ms = NULL WHERE state = 'pending' AND not_before_ms IS NOT NULL")
-    poisoned = [row["seq"] for row in leased if row["crashes"] + 1 >= MAX_CRASHES]
-    db.execute("UPDATE requests SET state = 'pending', crashes = crashes + 1 WHERE state = 'leased'")
-    note(db, ((row["seq"], now_ms, State.PENDING, "recovered: the daemon stopped meanwhile") for row in leased))
+def recover(
+    db: sqlite3.Connection, outbox: Outbox, now_ms: int, in_hand: Collection[Seq], has_crashed: bool
+) -> Recovery:
+    """Makes the leases of an earlier life void; where it crashed, what it had in hand is suspected of that.
+
+    A suspect is taken in hand alone among its like. So where one was in hand already, it and nobody else is to blame.
+    """
+    leased = [row["seq"] for row in db.execute("SELECT seq FROM requests WHERE state = 'leased'")]
+    db.execute("UPDATE requests SET state = 'pending', tier = NULL WHERE state = 'leased'")
+    note(db, ((seq, now_ms, State.PENDING, "recovered: the daemon stopped meanwhile") for seq in leased))
+    poisoned = _blame(db, list(dict.fromkeys([*leased, *in_hand]))) if has_crashed else []
     for seq in poisoned:
         answer = Answer(error=ErrorCode.INTERNAL, error_message="answering this stopped the daemon three times")
         end(db, outbox, _stored(db, seq), answer, State.DEAD, now_ms)
-    return Recovery(len(leased) - len(poisoned), len(poisoned))
+    return Recovery(len(leased) - len(set(leased) & set(poisoned)), len(poisoned))
+
+
+def _blame(db: sqlite3.Connection, in_hand: Sequence[Seq]) -> list[Seq]:
+    """Counts one crash more for those to blame; returns those that now had one too many."""
+    found = [
+        db.execute(
+            "SELECT seq, crashes FROM requests WHERE seq = ? AND state IN ('received', 'pending')", (seq,)
+        ).fetchone()
+        for seq in in_hand
+    ]
+    present = [row for row in found if row is not None]
+    blamed = [row for row in present if row["crashes"]] or present
+    db.executemany("UPDATE requests SET crashes = crashes + 1 WHERE seq = ?", [(row["seq"],) for row in blamed])
+    return [row["seq"] for row in blamed if row["crashes"] + 1 >= MAX_CRASHES]
+
+
+def has_suspects(db: sqlite3.Connection) -> bool:
+    """True where a request may have crashed an earlier life; asked once, at start."""
+    return any(db.execute(SUSPECTS, (state,)).fetchone() for state in (State.RECEIVED, State.PENDING))
 
 
 def claim(
-    db: sqlite3.Connection, moved: Counter[str], tier: str, todo_lists: Collection[str], limit: int, now_ms: int
+    db: sqlite3.Connection,
+    moved: Moves,
+    tier: str,
+    todo_lists: Collection[str],
+    limit: int,
+    now_ms: int,
+    *,
+    has_suspects: bool,
 ) -> list[StoredRequest]:
-    due: list[tuple[int, Seq]] = []
+    query = INNOCENT_DUE if has_suspects else ALL_DUE
+    due: list[tuple[int, int, Seq]] = []
     for todo in todo_lists:  # one index range each: a joint query would have to sort them all
-        due += db.execute(
-            "SELECT -priority, seq FROM requests WHERE state = 'pending' AND not_before_ms IS NULL"
-            " AND todo = ? AND expires_at_ms > ? ORDER BY priority DESC, seq LIMIT ?",
-            (todo, now_ms, limit),
-        ).fetchall()
-    chosen = [seq for _, seq in sorted(map(tuple, due))[:limit]]
+        due += _due(db, query, todo, now_ms, limit)
+    if has_suspects and not db.execute(SUSPECTS, (State.LEASED,)).fetchone():
+        due += sorted(found for todo in todo_lists for found in _due(db, SUSPECTS_DUE, todo, now_ms, 1))[:1]
+    chosen = sorted(due)[:limit]
     db.executemany(
         "UPDATE requests SET state = 'leased', lease = lease + 1, tier = ? WHERE seq = ?",
-        [(tier, seq) for seq in chosen],
+        [(tier, seq) for _, _, seq in chosen],
     )
-    note(db, ((seq, now_ms, State.LEASED, tier) for seq in chosen))
-    moved[State.PENDING] -= len(chosen)
-    moved[State.LEASED] += len(chosen)
-    return [_stored(db, seq) for seq in chosen]
+    note(db, ((seq, now_ms, State.LEASED, tier) for _, _, seq in chosen))
+    moved.move(State.PENDING, State.LEASED, len(chosen))
+    for priority, turn, _ in chosen:
+        moved.serve(-priority, turn)
+    return [_stored(db, seq) for _, _, seq in chosen]
+
+
+def _due(db: sqlite3.Connection, query: str, todo: str, now_ms: int, limit: int) -> list[tuple[int, int, Seq]]:
+    """Returns (less of priority, turn, number) of due requests: the first to be served first."""
+    rows = db.execute(query, (todo, now_ms, limit))
+    return [(-row["priority"], row["turn"], row["seq"]) for row in rows]
 
 
 def release(
     db: sqlite3.Connection,
-    moved: Counter[str],
+    moved: Moves,
     request: StoredRequest,
     waiting: Waiting,
     *,
@@ -75,7 +120,7 @@ def release(
 ) -> bool:
     done = db.execute(
         "UPDATE requests SET state = 'pending', tiers = ?, todo = ?, not_before_ms = ?,"
-        " attempts = attempts + ?, rounds = rounds + ?, tier = NULL"
+        " attempts = attempts + ?, rounds = rounds + ?, tier = NULL, crashes = 0"
         " WHERE seq = ? AND state = 'leased' AND lease = ?",
         (
             join_tiers(waiting.tiers),
@@ -90,17 +135,15 @@ def release(
     if done.rowcount == 0:
         return False
     note(db, [(request.seq, now_ms, State.PENDING, text)])
-    moved[State.LEASED] -= 1
-    moved[State.PENDING] += 1
+    moved.move(State.LEASED, State.PENDING)
     return True
 
 
-def release_all(db: sqlite3.Connection, moved: Counter[str], now_ms: int) -> int:
+def release_all(db: sqlite3.Connection, moved: Moves, now_ms: int) -> int:
     rows = db.execute("SELECT seq FROM requests WHERE state = 'leased'").fetchall()
     db.execute("UPDATE requests SET state = 'pending', tier = NULL WHERE state = 'leased'")
     note(db, ((row["seq"], now_ms, State.PENDING, "the daemon stopped") for row in rows))
-    moved[State.LEASED] -= len(rows)
-    moved[State.PENDING] += len(rows)
+    moved.move(State.LEASED, State.PENDING, len(rows))
     return len(rows)
 
 

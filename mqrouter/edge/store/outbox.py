@@ -9,11 +9,13 @@ from mqrouter.core.records import OutboxRow, Seq
 from mqrouter.core.request import OutMessage
 from mqrouter.core.states import State
 from mqrouter.edge.store.history import note
+from mqrouter.edge.store.numbers import Numbers
 from mqrouter.edge.store.rows import outbox_row
 
 NEXT_TIMES = (
-    "SELECT min(not_before_ms) FROM outbox WHERE state = 'ready' AND not_before_ms IS NOT NULL",
-    "SELECT min(give_up_at_ms) FROM outbox WHERE state = 'ready'",
+    "SELECT not_before_ms FROM outbox WHERE state = 'ready' AND not_before_ms IS NOT NULL"
+    " ORDER BY not_before_ms LIMIT 1",
+    "SELECT give_up_at_ms FROM outbox WHERE state = 'ready' ORDER BY give_up_at_ms LIMIT 1",
 )
 """Queries: when the next answer comes due, and when the next one is given up."""
 
@@ -26,7 +28,7 @@ class Outbox:
 
     def __init__(self, grace_ms: int) -> None:
         self._grace_ms = grace_ms
-        self._last_seq: Seq = 0
+        self._numbers = Numbers("outbox")  # `ready_after` is asked with the last one seen
 
     def post(
         self, db: sqlite3.Connection, request: Seq, message: OutMessage, now_ms: int, *, wanted_until_ms: int = 0
@@ -35,7 +37,7 @@ class Outbox:
             "INSERT INTO outbox (seq, request, topic, payload, correlation, content_type, user_properties,"
             " message_expires_at_ms, give_up_at_ms) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
             (
-                self._next_seq(db),
+                self._numbers.next(db),
                 request,
                 message.topic,
                 message.payload,
@@ -52,7 +54,7 @@ class Outbox:
         db.execute(
             "UPDATE outbox SET state = 'ready', not_before_ms = NULL, give_up_at_ms = max(give_up_at_ms, ?),"
             " seq = ? WHERE request = ? AND (state <> 'ready' OR not_before_ms IS NOT NULL)",
-            (now_ms + self._grace_ms, self._next_seq(db), request),
+            (now_ms + self._grace_ms, self._numbers.next(db), request),
         )
 
     def wake_due(self, db: sqlite3.Connection, now_ms: int) -> int:
@@ -63,24 +65,20 @@ class Outbox:
         ).fetchall()
         db.executemany(
             "UPDATE outbox SET not_before_ms = NULL, seq = ? WHERE seq = ?",
-            [(self._next_seq(db), row["seq"]) for row in due],
+            [(self._numbers.next(db), row["seq"]) for row in due],
         )
         return len(due)
-
-    def _next_seq(self, db: sqlite3.Connection) -> Seq:
-        """Returns a number above every one given out since the start: `ready_after` is asked with the last one seen.
-
-        SQLite alone would give the numbers of purged rows out again.
-        """
-        last: Seq | None = db.execute("SELECT max(seq) FROM outbox").fetchone()[0]
-        self._last_seq = max(self._last_seq, last or 0) + 1
-        return self._last_seq
 
 
 def is_ready(db: sqlite3.Connection, request: Seq) -> bool:
     """True where the request has an answer that is still to be published."""
     row = db.execute("SELECT state FROM outbox WHERE request = ?", (request,)).fetchone()
     return row is not None and row["state"] == "ready"
+
+
+def _is_delivered(db: sqlite3.Connection, request: Seq) -> bool:
+    row = db.execute("SELECT state FROM requests WHERE seq = ?", (request,)).fetchone()
+    return row is not None and row["state"] == State.DELIVERED
 
 
 def ready_after(db: sqlite3.Connection, after: Seq, limit: int) -> list[OutboxRow]:
@@ -99,7 +97,8 @@ def delivered(db: sqlite3.Connection, row: OutboxRow, now_ms: int) -> None:
     if done.rowcount == 0:
         return
     db.execute(
-        "UPDATE requests SET state = 'delivered', finished_at_ms = ? WHERE seq = ? AND state = 'answered'",
+        "UPDATE requests SET state = 'delivered', finished_at_ms = ?"
+        " WHERE seq = ? AND state IN ('answered', 'undelivered')",
         (now_ms, row.request),
     )
     note(db, [(row.request, now_ms, State.DELIVERED, None)])
@@ -122,5 +121,7 @@ def give_up(db: sqlite3.Connection, now_ms: int) -> int:
         "UPDATE requests SET state = 'undelivered', finished_at_ms = ? WHERE seq = ? AND state = 'answered'",
         [(now_ms, request) for _, request in found],
     )
-    note(db, ((request, now_ms, State.UNDELIVERED, "nobody took the answer") for _, request in found))
+    # One that was delivered before, and asked for once more, stays so.
+    told = [request for _, request in found if not _is_delivered(db, request)]
+    note(db, ((request, now_ms, State.UNDELIVERED, "nobody took the answer") for request in told))
     return len(found)

@@ -5,14 +5,21 @@ A connection of its own, opened read-only: it never writes and never checkpoints
 
 from __future__ import annotations
 
+import heapq
 import json
 import os
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
+
+from mqrouter.core.records import Seq
+from mqrouter.core.states import ACTIVE, State
+from mqrouter.core.timeline import Clocks, Now, resume
+from mqrouter.edge.store import timeline
 
 COLUMNS = (
     "seq, id, client_id, state, reason, detail, device, route, tier, todo, tiers, priority, is_private,"
@@ -20,9 +27,17 @@ COLUMNS = (
 )
 
 LAST_FAILURE = (
-    "(SELECT note FROM history WHERE request = requests.seq AND event = 'pending' AND note LIKE '%: %'"
-    " ORDER BY history.seq DESC LIMIT 1)"
+    "SELECT note FROM history WHERE request = ? AND event = 'pending' AND note LIKE '%: %' ORDER BY seq DESC LIMIT 1"
 )
+MAX_LOOKED_AT = 20_000
+"""Rows one listing reads: where two filters share no index, it says so rather than read a million."""
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    rows: list[dict[str, Any]]
+    is_cut_short: bool
+    """True where there may be more, further back than was looked."""
 
 
 @contextmanager
@@ -32,38 +47,73 @@ def open_read_only(path: Path) -> Iterator[sqlite3.Connection]:
     # Who may not write beside the file can read it all the same while nobody writes: then there is no log beside it.
     is_quiet = not path.with_name(path.name + "-wal").exists() and not os.access(path.parent, os.W_OK)
     mode = "immutable=1" if is_quiet else "mode=ro"
-    db = sqlite3.connect(f"file:{quote(str(path))}?{mode}", uri=True, timeout=5.0)
+    db = sqlite3.connect(f"file:{quote(str(path))}?{mode}", uri=True, timeout=5.0, isolation_level=None)
     db.row_factory = sqlite3.Row
     try:
+        db.execute("BEGIN")  # all that is read here is of one moment
         yield db
     finally:
         db.close()
 
 
+def gateway_now(db: sqlite3.Connection, clocks: Clocks) -> Now:
+    """Returns the gateway's time, also where no daemon runs."""
+    now_ms = resume(*timeline.read(db), clocks)
+    return Now(now_ms, clocks.wall_ms - now_ms)
+
+
 def list_requests(
-    db: sqlite3.Connection, *, states: tuple[str, ...], route: str | None, device: str | None, limit: int, now_ms: int
-) -> list[dict[str, Any]]:
+    db: sqlite3.Connection, *, states: tuple[str, ...], route: str | None, device: str | None, limit: int, now: Now
+) -> Page:
     """Returns requests, newest first; without `states` those of every state."""
-    conditions, values = ["1"], []
-    if states:
-        conditions.append(f"state IN ({', '.join('?' * len(states))})")
-        values += list(states)
-    for column, wanted in (("route", route), ("device", device)):
-        if wanted is not None:
-            conditions.append(f"{column} = ?")
-            values.append(wanted)
-    rows = db.execute(
-        f"SELECT {COLUMNS}, {LAST_FAILURE} AS failure FROM requests"
-        f" WHERE {' AND '.join(conditions)} ORDER BY seq DESC LIMIT ?",
-        (*values, limit),
-    )
-    return [_summary(row, now_ms) for row in rows]
+    found: list[Seq] = []
+    is_cut_short = False
+    for number, row in enumerate(_newest_first(db, states, route, device)):
+        if len(found) == limit:
+            break
+        if number == MAX_LOOKED_AT:
+            is_cut_short = True
+            break
+        if device is None or route is None or row["route"] == route:
+            found.append(row["seq"])
+    return Page([_read_summary(db, seq, now) for seq in found], is_cut_short)
 
 
-def show_request(db: sqlite3.Connection, request_id: str, now_ms: int) -> dict[str, Any] | None:
+def _newest_first(
+    db: sqlite3.Connection, states: tuple[str, ...], route: str | None, device: str | None
+) -> Iterator[sqlite3.Row]:
+    """Yields numbers from one index range per state, merged: no sorting, and no row is read, however many there are.
+
+    With a device the route is yielded too, and left to the caller.
+    """
+    if not states and route is None and device is None:
+        return iter(db.execute("SELECT seq FROM requests ORDER BY seq DESC"))
+    if device is not None:
+        source, value = "requests INDEXED BY requests_by_device WHERE device = ? AND", [device]
+    elif route is not None:
+        source, value = "requests INDEXED BY requests_by_route WHERE route = ? AND", [route]
+    else:
+        source, value = "requests INDEXED BY requests_by_state WHERE", []
+    columns = "seq" if device is None else "seq, route"
+    query = f"SELECT {columns} FROM {source} state = ? ORDER BY seq DESC"
+    ranges = (db.execute(query, (*value, state)) for state in states or tuple(State))
+    return heapq.merge(*ranges, key=lambda row: -int(row["seq"]))
+
+
+def _read_summary(db: sqlite3.Connection, seq: Seq, now: Now) -> dict[str, Any]:
+    row = db.execute(f"SELECT {COLUMNS} FROM requests WHERE seq = ?", (seq,)).fetchone()
+    return _summary(row, _last_failure(db, row), now)
+
+
+def _last_failure(db: sqlite3.Connection, row: sqlite3.Row) -> str | None:
+    found = db.execute(LAST_FAILURE, (row["seq"],)).fetchone()
+    return None if found is None else str(found["note"])
+
+
+def show_request(db: sqlite3.Connection, request_id: str, now: Now) -> dict[str, Any] | None:
     """Returns everything about one request, found by its id or by the requester's own (then the latest)."""
     row = db.execute(
-        f"SELECT *, {LAST_FAILURE} AS failure FROM requests WHERE seq = coalesce("
+        "SELECT * FROM requests WHERE seq = coalesce("
         "(SELECT seq FROM requests WHERE id = :id),"
         " (SELECT seq FROM requests WHERE client_id = :id ORDER BY seq DESC LIMIT 1))",
         {"id": request_id},
@@ -72,7 +122,7 @@ def show_request(db: sqlite3.Connection, request_id: str, now_ms: int) -> dict[s
         return None
     history = db.execute("SELECT at_ms, event, note FROM history WHERE request = ? ORDER BY seq", (row["seq"],))
     answer = db.execute("SELECT state, payload, topic, tries FROM outbox WHERE request = ?", (row["seq"],)).fetchone()
-    return _summary(row, now_ms) | {
+    return _summary(row, _last_failure(db, row), now) | {
         "topic": row["topic"],
         "reply_topic": row["reply_topic"],
         "form": row["form"],
@@ -81,7 +131,7 @@ def show_request(db: sqlite3.Connection, request_id: str, now_ms: int) -> dict[s
         "confidence": row["confidence"],
         "answer": answer and answer["payload"].decode("utf-8", "replace"),
         "answer_state": answer and answer["state"],
-        "history": [dict(entry) for entry in history],
+        "history": [dict(entry) | {"at_ms": entry["at_ms"] + now.offset_ms} for entry in history],
     }
 
 
@@ -94,24 +144,30 @@ def open_requests_under(db: sqlite3.Connection, client_id: str) -> list[dict[str
     return [dict(row) for row in rows]
 
 
+def list_actions(db: sqlite3.Connection, limit: int, now: Now) -> list[dict[str, Any]]:
+    """Returns what operators did, newest first."""
+    rows = db.execute("SELECT at_ms, actor, action, target FROM actions ORDER BY seq DESC LIMIT ?", (limit,))
+    return [dict(row) | {"at_ms": row["at_ms"] + now.offset_ms} for row in rows]
+
+
 def count_by_state(db: sqlite3.Connection) -> dict[str, int]:
     return {row["state"]: row["n"] for row in db.execute("SELECT state, count(*) AS n FROM requests GROUP BY state")}
 
 
 def oldest_pending_ms(db: sqlite3.Connection) -> int | None:
     """Returns when the oldest request without an answer was received, or None."""
-    row = db.execute("SELECT min(received_at_ms) FROM requests WHERE state IN ('received', 'pending', 'leased')")
-    value: int | None = row.fetchone()[0]
-    return value
+    query = "SELECT received_at_ms FROM requests WHERE state = ? ORDER BY seq LIMIT 1"
+    oldest = (db.execute(query, (state,)).fetchone() for state in ACTIVE)
+    return min((row["received_at_ms"] for row in oldest if row is not None), default=None)
 
 
-def _summary(row: sqlite3.Row, now_ms: int) -> dict[str, Any]:
+def _summary(row: sqlite3.Row, failure: str | None, now: Now) -> dict[str, Any]:
     return {
         "id": row["id"],
         "client_id": row["client_id"],
         "state": row["state"],
         "reason": row["reason"],
-        "detail": row["detail"] or row["failure"],
+        "detail": row["detail"] or failure,
         "device": row["device"],
         "route": row["route"],
         "tier": row["tier"],
@@ -119,11 +175,11 @@ def _summary(row: sqlite3.Row, now_ms: int) -> dict[str, Any]:
         "priority": row["priority"],
         "private": bool(row["is_private"]),
         "attempts": row["attempts"],
-        "age_s": round((now_ms - row["received_at_ms"]) / 1000, 1),
-        "expires_in_s": round((row["expires_at_ms"] - now_ms) / 1000, 1) if row["finished_at_ms"] is None else None,
+        "age_s": round((now.ms - row["received_at_ms"]) / 1000, 1),
+        "expires_in_s": round((row["expires_at_ms"] - now.ms) / 1000, 1) if row["finished_at_ms"] is None else None,
         "next_attempt_in_s": None
         if row["not_before_ms"] is None
-        else round(max(0, row["not_before_ms"] - now_ms) / 1000, 1),
+        else round(max(0, row["not_before_ms"] - now.ms) / 1000, 1),
         "model": row["model"],
-        "received_at_ms": row["received_at_ms"],
+        "received_at_ms": row["received_at_ms"] + now.offset_ms,
     }

@@ -16,22 +16,27 @@ def stored_request(row: sqlite3.Row) -> StoredRequest:
         id=row["id"],
         topic=row["topic"],
         device=row["device"],
+        session=row["session"],
         payload=row["payload"],
         content_type=row["content_type"],
         reply=ReplyAddress(
             row["reply_topic"], row["correlation"], row["client_id"], Form(row["form"]), row["max_bytes"]
         ),
         is_private=bool(row["is_private"]),
+        priority=row["priority"],
+        turn=row["turn"],
         received_at_ms=row["received_at_ms"],
         expires_at_ms=row["expires_at_ms"],
         client_gave_expiry=bool(row["client_expiry"]),
         route=row["route"],
+        strategy=row["strategy"],
         confidence=row["confidence"],
         tiers=split_tiers(row["tiers"]),
         todo=split_tiers(row["todo"]),
         attempts=row["attempts"],
         rounds=row["rounds"],
         lease=row["lease"],
+        crashes=row["crashes"],
     )
 
 

@@ -8,23 +8,28 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
+from mqrouter.core.admission import Holdings, Moves, QueueLimits
 from mqrouter.core.backoff import Backoff
-from mqrouter.core.records import Accepted, OutboxRow, Seq, StoredRequest, join_tiers, split_tiers
-from mqrouter.core.request import Answer, JsonObject, Refused, Request
+from mqrouter.core.feedback import Feedback
+from mqrouter.core.records import Accepted, OutboxRow, Pause, Seq, StoredRequest, join_tiers, split_tiers
+from mqrouter.core.request import Answer, JsonObject, Refused, Request, RequestId
 from mqrouter.core.retry import Waiting
 from mqrouter.core.states import State
-from mqrouter.edge.store import acceptance, backlog, endings, leases, outbox
+from mqrouter.core.timeline import Anchor
+from mqrouter.edge.store import acceptance, backlog, endings, feedback, leases, outbox, steering, timeline
 from mqrouter.edge.store.acceptance import Acceptance
 from mqrouter.edge.store.database import Database
 from mqrouter.edge.store.leases import Recovery
+from mqrouter.routing.session import Session
 
 T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """How long things are kept, in milliseconds."""
+    """How much is held, and how long, in milliseconds."""
 
+    queue: QueueLimits
     answer_grace_ms: int
     """An answer is offered at least this long, even where its request has expired."""
     dedupe_window_ms: int
@@ -32,42 +37,63 @@ class Policy:
 
 
 class Store:
-    """`counts` holds the number of requests in each active state, true after every committed write."""
+    """Every change is on disk when its method returns, and in `holdings` at the same moment."""
 
     def __init__(self, database: Database, policy: Policy) -> None:
         self._database = database
         self._outbox = outbox.Outbox(policy.answer_grace_ms)
-        self._acceptance = Acceptance(self._outbox, policy.dedupe_window_ms)
-        self.counts: Counter[str] = Counter()
+        self._acceptance = Acceptance(self._outbox, policy.queue, policy.dedupe_window_ms)
+        self.holdings = Holdings()
+        self._has_suspects = False
         self.todo_lists: set[str] = set()
         """Every tier list a pending row may carry: what the lanes ask for."""
         self.partial_lists: set[str] = set()
         """Those among them that rows in the middle of a round carry."""
 
-    async def _move(self, change: Callable[[sqlite3.Connection, Counter[str]], T]) -> T:
+    @property
+    def counts(self) -> Counter[str]:
+        """The number of requests in each active state."""
+        return self.holdings.counts
+
+    @property
+    def dropped(self) -> int:
+        return self.holdings.dropped
+
+    async def _move(self, change: Callable[[sqlite3.Connection, Moves], T]) -> T:
         """Runs a change that moves requests between states, and counts the moves once they are on disk."""
-        moved: Counter[str] = Counter()
+        moved = Moves(self.holdings)
 
         def write(db: sqlite3.Connection) -> T:
             moved.clear()  # a batch that failed is run again
             return change(db, moved)
 
-        return await self._database.write(write, committed=lambda: self.counts.update(moved))
+        return await self._database.write(write, committed=lambda: self.holdings.apply(moved))
 
     # --- start and stop -----------------------------------------------------------------------------
 
-    async def recover(self, now_ms: int, tiers: Collection[str]) -> Recovery:
+    async def recover(
+        self, now_ms: int, tiers: Collection[str], *, in_hand: Collection[Seq] = (), has_crashed: bool = True
+    ) -> Recovery:
         """Makes every lease of an earlier life void, buries rows that killed it too often, counts what is there.
 
+        `in_hand` are rows that were being decided when the process crashed (`has_crashed`: not the whole machine).
         Rows that wait for none of the configured `tiers` are decided again.
         """
-        recovery = await self._database.write(lambda db: leases.recover(db, self._outbox, now_ms))
+        recovery = await self._database.write(lambda db: leases.recover(db, self._outbox, now_ms, in_hand, has_crashed))
+        self._has_suspects = await self._database.read(leases.has_suspects)
         _, todo_lists, _ = await self._database.read(backlog.inventory)
         lost = [todo for todo in todo_lists if not set(split_tiers(todo)) & set(tiers)]
         if lost:
             await self._database.write(lambda db: backlog.decide_again(db, lost, now_ms))
-        self.counts, self.todo_lists, self.partial_lists = await self._database.read(backlog.inventory)
+        self.holdings, self.todo_lists, self.partial_lists = await self._database.read(backlog.inventory)
         return recovery
+
+    async def anchor(self) -> tuple[Anchor | None, int]:
+        """Returns where the gateway's time stood last, and the latest moment anything happened at."""
+        return await self._database.read(timeline.read)
+
+    async def set_anchor(self, anchor: Anchor) -> None:
+        await self._database.write(lambda db: timeline.write(db, anchor))
 
     async def release_leases(self, now_ms: int) -> int:
         """Gives every lease back at an ordered stop, when no attempt is running any more."""
@@ -102,6 +128,10 @@ class Store:
             )
         )
 
+    async def latest_of_session(self, request: StoredRequest, not_before_ms: int) -> Session | None:
+        """Returns the request before this one in its session that took a route; None where it is older than that."""
+        return await self._database.read(lambda db: backlog.latest_of_session(db, request, not_before_ms))
+
     async def record_decision(self, request: StoredRequest, decision: JsonObject) -> None:
         """Keeps the explanation of a decision that ended without a tier."""
         await self._database.write(lambda db: backlog.record_decision(db, request, decision))
@@ -110,7 +140,9 @@ class Store:
 
     async def claim(self, tier: str, todo_lists: Collection[str], limit: int, now_ms: int) -> list[StoredRequest]:
         """Leases up to `limit` due requests that carry one of `todo_lists`, most urgent first."""
-        return await self._move(lambda db, moved: leases.claim(db, moved, tier, todo_lists, limit, now_ms))
+        return await self._move(
+            lambda db, moved: leases.claim(db, moved, tier, todo_lists, limit, now_ms, has_suspects=self._has_suspects)
+        )
 
     async def release(
         self,
@@ -127,6 +159,7 @@ class Store:
         self.todo_lists.add(todo)
         if todo != join_tiers(waiting.tiers):
             self.partial_lists.add(todo)
+            self.todo_lists.add(join_tiers(waiting.tiers))  # what it carries when its round starts again
         return await self._move(
             lambda db, moved: leases.release(
                 db,
@@ -151,9 +184,9 @@ class Store:
         """Returns requests of these routes that wait for the tiers `todo`, all of theirs."""
         return await self._database.read(lambda db: backlog.waiting_for(db, todo, routes, limit))
 
-    async def forget_packets(self) -> None:
-        """The broker began a new session: a redelivery can only be of what comes from now on."""
-        await self._database.write(acceptance.forget_packets)
+    async def forget_packets(self, less: int) -> None:
+        """A redelivery can only be of the latest `less` packets, and of what comes from now on."""
+        await self._database.write(lambda db: acceptance.forget_packets(db, less))
 
     async def finish(
         self, request: StoredRequest, answer: Answer, state: State, now_ms: int, *, lease: int | None = None
@@ -166,9 +199,51 @@ class Store:
             lambda db, moved: endings.finish(db, moved, self._outbox, request, answer, state, now_ms, lease)
         )
 
-    async def cancel(self, request_id: str, answer: Answer, now_ms: int) -> State | None:
+    # --- steer --------------------------------------------------------------------------------------
+
+    async def cancel(self, request_id: str, answer: Answer, actor: str, now_ms: int) -> State | None:
         """Ends an active request; returns the state it was found in, None where there is no such request."""
-        return await self._move(lambda db, moved: endings.cancel(db, moved, self._outbox, request_id, answer, now_ms))
+        return await self._move(
+            lambda db, moved: endings.cancel(db, moved, self._outbox, request_id, answer, actor, now_ms)
+        )
+
+    async def retry(self, request_id: str, actor: str, now_ms: int) -> State | None:
+        """A pending request is due now; returns the state it was found in, None where there is no such request."""
+        return await self._database.write(lambda db: steering.retry(db, request_id, actor, now_ms))
+
+    async def hold(self, tier: str, until_ms: int) -> None:
+        """The tier asked to be left alone: that holds after a restart too."""
+        await self._database.write(lambda db: steering.hold(db, tier, until_ms))
+
+    async def holds(self) -> dict[str, int]:
+        return await self._database.read(steering.holds)
+
+    async def record_action(self, action: str, target: str, actor: str, now_ms: int) -> None:
+        """What an operator did is on record."""
+        await self._database.write(lambda db: steering.record(db, action, target, actor, now_ms))
+
+    async def paused(self) -> dict[str, Pause]:
+        return await self._database.read(steering.paused)
+
+    async def pause(self, tier: str, actor: str, now_ms: int) -> None:
+        await self._database.write(lambda db: steering.pause(db, tier, actor, now_ms))
+
+    async def resume(self, tier: str, actor: str, now_ms: int) -> None:
+        await self._database.write(lambda db: steering.resume(db, tier, actor, now_ms))
+
+    # --- learn --------------------------------------------------------------------------------------
+
+    async def record_feedback(self, found: Sequence[Feedback], now_ms: int) -> list[RequestId | None]:
+        """Writes verdicts; returns the request of each, None where there is no such one of that device."""
+        return await self._database.write(lambda db: [feedback.record(db, entry, now_ms) for entry in found])
+
+    async def count_feedback(self) -> int:
+        """Returns the verdicts that may label a question."""
+        return await self._database.read(feedback.count)
+
+    async def latest_action_ms(self, action: str) -> int | None:
+        """Returns when it was last on record; None where it never was, or so long ago that it is forgotten."""
+        return await self._database.read(lambda db: steering.latest_ms(db, action))
 
     # --- deliver ------------------------------------------------------------------------------------
 
@@ -190,8 +265,8 @@ class Store:
         """Returns when the next row comes due, expires or is given up, or None."""
 
         def read(db: sqlite3.Connection) -> int | None:
-            times = [db.execute(query).fetchone()[0] for query in (*backlog.NEXT_TIMES, *outbox.NEXT_TIMES)]
-            return min((time for time in times if time is not None), default=None)
+            found = [db.execute(query).fetchone() for query in (*backlog.NEXT_TIMES, *outbox.NEXT_TIMES)]
+            return min((row[0] for row in found if row is not None), default=None)
 
         return await self._database.read(read)
 

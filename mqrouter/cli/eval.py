@@ -1,0 +1,357 @@
+"""`mqrouter eval`: how good decisions are, on labelled files."""
+
+from __future__ import annotations
+
+import csv
+import time
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from mqrouter.cli.common import config_option, echo_json
+from mqrouter.cli.labelled import (
+    FileError,
+    Pair,
+    embed,
+    progress_bar,
+    read_also,
+    read_labelled,
+    read_splits,
+    settings_or_starter,
+    split_of,
+)
+from mqrouter.cli.tables import format_table
+
+if TYPE_CHECKING:
+    from mqrouter.routing.evaluation import GainReport, IntentReport, Outcomes
+    from mqrouter.routing.metrics import Interval
+    from mqrouter.routing.training import Labelled
+
+FILE = click.argument("file", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE")
+JSON = click.option("--json", "is_json", is_flag=True, help="JSON on standard output.")
+AS_ASKED = "as asked"
+SEED = click.option("--seed", type=int, default=0, show_default=True, help="Of every draw.")
+
+
+@click.group("eval")
+def command() -> None:
+    """Measure decisions on labelled files; nothing is changed."""
+
+
+@command.command("intents")
+@config_option
+@FILE
+@click.option("--train", "train_key", default="train", show_default=True, metavar="KEY", help="Examples to learn from.")
+@click.option("--test", "test_key", default="val", show_default=True, metavar="KEY", help="Questions to decide.")
+@click.option("--out-of-scope", "outside_key", metavar="KEY", help="Questions of no route, to abstain from.")
+@click.option("--out-of-scope-train", "none_key", metavar="KEY", help="Examples of no route, to learn from.")
+@click.option("--per-route", type=click.IntRange(min=2), metavar="N", help="Examples a route; without it all.")
+@click.option("--target-precision", type=click.FloatRange(0, 1), default=0.95, show_default=True)
+@click.option("--strategy", "strategies", multiple=True, help="Instead of all that apply; may be repeated.")
+@SEED
+@JSON
+def intents(
+    config: Path | None,
+    file: Path,
+    train_key: str,
+    test_key: str,
+    outside_key: str | None,
+    none_key: str | None,
+    per_route: int | None,
+    target_precision: float,
+    strategies: tuple[str, ...],
+    seed: int,
+    is_json: bool,
+) -> None:
+    """Measure route decisions on FILE: JSON with lists of [text, label] under named splits.
+
+    \b
+    Example:
+      mqrouter eval intents clinc150.json --train train --test val --out-of-scope oos_val --per-route 10
+    """
+    splits = read_splits(file)
+    examples = _drawn(split_of(splits, train_key, "--train"), per_route, seed)
+    if none_key:
+        examples += [(text, None) for text, _ in split_of(splits, none_key, "--out-of-scope-train")]
+    questions = split_of(splits, test_key, "--test")
+    if outside_key:
+        questions = questions + [(text, None) for text, _ in split_of(splits, outside_key, "--out-of-scope")]
+    _report_intents(config, examples, questions, strategies, seed, target_precision, is_json)
+
+
+@command.command("questions")
+@config_option
+@FILE
+@click.option("--target-precision", type=click.FloatRange(0, 1), default=0.95, show_default=True)
+@click.option("--strategy", "strategies", multiple=True, help="Instead of all that apply; may be repeated.")
+@SEED
+@JSON
+def questions(
+    config: Path | None,
+    file: Path,
+    target_precision: float,
+    strategies: tuple[str, ...],
+    seed: int,
+    is_json: bool,
+) -> None:
+    """Measure the configured routes on FILE: lines of {"question": …, "route": … or null}, or CSV text,label.
+
+    \b
+    Example:
+      mqrouter eval questions tests/data/farm_questions.jsonl -c config/mqrouter.toml
+    """
+    asked = read_labelled(file)
+    _report_intents(
+        config, configured_examples(config), asked, strategies, seed, target_precision, is_json, read_also(file)
+    )
+
+
+@command.command("robustness")
+@config_option
+@FILE
+@click.option("--target-precision", type=click.FloatRange(0, 1), default=0.95, show_default=True)
+@click.option("--strategy", "strategies", multiple=True, help="Instead of all that apply; may be repeated.")
+@SEED
+@JSON
+def robustness(
+    config: Path | None, file: Path, target_precision: float, strategies: tuple[str, ...], seed: int, is_json: bool
+) -> None:
+    """Measure which decisions change with typos, case, politeness, other words, numbers or a negation.
+
+    \b
+    Example:
+      mqrouter eval robustness tests/data/farm_questions.jsonl -c config/mqrouter.toml
+    """
+    from mqrouter.routing.evaluation import SEES_MEANING, answer, build, compare_changed
+
+    examples, asked = configured_examples(config), read_labelled(file)
+    wordings = _wordings([text for text, _ in asked], seed)
+    texts = [text for text, _ in examples] + [text for wording in wordings.values() for text in wording]
+    vectors = embed(settings_or_starter(config), texts).vectors
+    routes = tuple(sorted({label for _, label in examples if label is not None}))
+    data = labelled(examples, vectors[: len(examples)], routes)
+    reports = []
+    for name in _known(strategies) or SEES_MEANING:
+        with progress_bar(name) as progress:
+            built, gate = build(name, data, seed, target_precision, progress)
+        answers = {}
+        for number, (change, wording) in enumerate(wordings.items()):
+            start = len(examples) + number * len(asked)
+            pairs: list[Pair] = [(text, None) for text in wording]
+            answers[change] = answer(built, labelled(pairs, vectors[start : start + len(asked)], routes), lambda: 0.0)
+        before = answers.pop(AS_ASKED)
+        reports += [compare_changed(name, change, gate, before, after) for change, after in answers.items()]
+    if is_json:
+        echo_json({"questions": len(asked), "seed": seed, "robustness": [asdict(report) for report in reports]})
+        return
+    rows = [(r.strategy, r.change, f"{r.changed:.3f}", f"{r.flipped:.3f}") for r in reports]
+    click.echo(format_table(["STRATEGY", "CHANGE", "OTHER DECISION", "OTHER ROUTE"], rows))
+    click.echo(f"\nshares of {len(asked)} questions; OTHER ROUTE was taken without abstaining before or after.")
+
+
+@command.command("gain")
+@config_option
+@FILE
+@click.option("--train-fraction", type=click.FloatRange(0.05, 0.95), default=0.5, show_default=True)
+@click.option("--rounds", type=click.IntRange(min=20), default=400, show_default=True, help="Bootstrap resamples.")
+@SEED
+@JSON
+def gain(config: Path | None, file: Path, train_fraction: float, rounds: int, seed: int, is_json: bool) -> None:
+    """Measure when the strong tier is worth it, on FILE: CSV with prompt,weak_correct,strong_correct[,subject].
+
+    \b
+    Example:
+      mqrouter eval gain outcomes.csv --train-fraction 0.5 --seed 0
+    """
+    from mqrouter.routing.evaluation import evaluate_gain
+
+    prompts, gains = read_outcomes(file)
+    learnt, rest = _halves(config, prompts, gains, train_fraction, seed)
+    with progress_bar("evaluating") as progress:
+        model, reports = evaluate_gain(learnt, rest, seed=seed, rounds=rounds, progress=progress)
+    about = {"trained_on": len(learnt.gains), "tested_on": len(rest.gains), "trust": model.trust}
+    if is_json:
+        echo_json(about | {"penalty": model.penalty, "strategies": [asdict(report) for report in reports]})
+        return
+    click.echo(
+        format_table(["STRATEGY", "APGR", "CPT(50)", "CPT(80)", "ABOVE LENGTH"], [_gain_row(r) for r in reports])
+    )
+    click.echo(
+        f"\ntrained on {len(learnt.gains)}, tested on {len(rest.gains)}; trust in more than the length: "
+        f"{model.trust:.2f}. Random is 0.5; intervals are 95 %."
+    )
+
+
+def configured_examples(config: Path | None) -> list[Pair]:
+    """Returns the examples of the configured routes, and those of no route."""
+    settings = settings_or_starter(config)
+    found: list[Pair] = [(text, name) for name, route in settings.routes.items() for text in route.examples]
+    return found + [(text, None) for text in settings.routing.abstain.examples]
+
+
+def labelled(
+    pairs: list[Pair],
+    vectors: Any,
+    routes: tuple[str, ...],
+    also: Mapping[int, Sequence[str]] = MappingProxyType({}),
+) -> Labelled:
+    """Returns examples as training takes them. Raises FileError for a label that is no route."""
+    import numpy as np
+
+    from mqrouter.routing.training import NONE, Labelled
+
+    index = {name: number for number, name in enumerate(routes)}
+    try:
+        labels = [NONE if label is None else index[label] for _, label in pairs]
+        others = {number: frozenset(index[name] for name in names) for number, names in also.items()}
+    except KeyError as error:
+        raise FileError(f"{error} is not a route of the examples") from error
+    return Labelled(tuple(text for text, _ in pairs), vectors, np.array(labels, dtype=np.intp), routes, others)
+
+
+def _report_intents(
+    config: Path | None,
+    examples: list[Pair],
+    asked: list[Pair],
+    strategies: tuple[str, ...],
+    seed: int,
+    target_precision: float,
+    is_json: bool,
+    also: Mapping[int, Sequence[str]] = MappingProxyType({}),
+) -> None:
+    from mqrouter.routing.evaluation import SEES_MEANING, evaluate_intents
+
+    routes = tuple(sorted({label for _, label in examples if label is not None}))
+    vectors = embed(settings_or_starter(config), [text for text, _ in examples + asked]).vectors
+    data = labelled(examples, vectors[: len(examples)], routes)
+    test = labelled(asked, vectors[len(examples) :], routes, also)
+    reports = []
+    for name in _known(strategies) or SEES_MEANING:
+        with progress_bar(name) as progress:
+            reports.append(
+                evaluate_intents(
+                    name,
+                    data,
+                    test,
+                    seed=seed,
+                    target_precision=target_precision,
+                    clock=time.perf_counter,
+                    progress=progress,
+                )
+            )
+    if is_json:
+        about = {"routes": len(routes), "examples": len(examples), "questions": len(asked), "seed": seed}
+        echo_json(about | {"target_precision": target_precision, "strategies": [asdict(r) for r in reports]})
+        return
+    click.echo(format_table(_INTENT_HEADERS, [_intent_row(report) for report in reports]))
+    click.echo(
+        f"\n{len(routes)} routes, {len(examples)} examples, {len(asked)} questions. PRECISION is that of the "
+        f"COVERAGE kept for a target of {target_precision:g}; ROUTED also passed for in scope."
+    )
+
+
+_INTENT_HEADERS = [
+    "STRATEGY", "ACCURACY", "MACRO F1", "AUROC", "OOS RECALL", "ECE", "COVERAGE", "PRECISION", "ROUTED", "PRECISION",
+    "OOS ABSTAINED", "MS", "TRAINED S",
+]  # fmt: skip
+
+
+def _intent_row(report: IntentReport) -> list[str | None]:
+    figures = (
+        report.accuracy,
+        report.macro_f1,
+        report.auroc,
+        report.out_of_scope_recall,
+        report.calibration_error,
+        report.coverage,
+        report.precision,
+        report.taken,
+        report.taken_precision,
+        report.out_of_scope_abstained,
+    )
+    cells = [None if figure is None else f"{figure:.4f}" for figure in figures]
+    return [report.strategy, *cells, f"{report.decision_ms:.3f}", f"{report.training_s:.1f}"]
+
+
+def _gain_row(report: GainReport) -> list[str]:
+    figures = (report.apgr, report.cpt_50, report.cpt_80, report.above_length)
+    return [report.strategy, *map(_interval, figures)]
+
+
+def _interval(interval: Interval) -> str:
+    return f"{interval.value:.3f} ({interval.low:.3f} to {interval.high:.3f})"
+
+
+def _wordings(questions: list[str], seed: int) -> dict[str, list[str]]:
+    """Returns the questions as asked, and under every change."""
+    import numpy as np
+
+    from mqrouter.routing.perturb import CHANGES
+
+    rng = np.random.default_rng(seed)
+    changed = {name: [change(text, rng) for text in questions] for name, change in CHANGES.items()}
+    return {AS_ASKED: questions} | changed
+
+
+def _known(strategies: tuple[str, ...]) -> tuple[str, ...]:
+    """Returns the names unchanged. Raises BadParameter for one that no strategy has."""
+    from mqrouter.routing.registry import strategy_names
+
+    if unknown := set(strategies) - strategy_names():
+        raise click.BadParameter(f"no strategy is called {', '.join(sorted(unknown))}", param_hint="--strategy")
+    return strategies
+
+
+def _drawn(pairs: list[Pair], per_route: int | None, seed: int) -> list[Pair]:
+    """Returns `per_route` examples of every label, drawn by seed; all without it."""
+    if per_route is None:
+        return list(pairs)
+    import numpy as np
+
+    by_label: defaultdict[str | None, list[Pair]] = defaultdict(list)
+    for pair in pairs:
+        by_label[pair[1]].append(pair)
+    rng = np.random.default_rng(seed)
+    return [by_label[label][i] for label in sorted(by_label, key=str) for i in _some(rng, by_label[label], per_route)]
+
+
+def _some(rng: Any, pairs: list[Pair], count: int) -> list[int]:
+    chosen: list[int] = rng.permutation(len(pairs))[:count].tolist()
+    return chosen
+
+
+def read_outcomes(file: Path) -> tuple[list[str], list[float]]:
+    try:
+        with file.open(encoding="utf-8", newline="") as opened:
+            rows = list(csv.DictReader(opened))
+        gains = [float(row["strong_correct"]) - float(row["weak_correct"]) for row in rows]
+        prompts = [row["prompt"] for row in rows]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        columns = "prompt,weak_correct,strong_correct"
+        raise FileError(f"{file}: expected CSV with {columns} ({type(error).__name__}: {error})") from error
+    if len(prompts) < 20:
+        raise FileError(f"{file}: {len(prompts)} outcomes are too few to say anything; 20 are the least")
+    return prompts, gains
+
+
+def _halves(
+    config: Path | None, prompts: list[str], gains: list[float], fraction: float, seed: int
+) -> tuple[Outcomes, Outcomes]:
+    import numpy as np
+
+    from mqrouter.routing.evaluation import Outcomes
+    from mqrouter.routing.gain import forms_of
+
+    vectors = embed(settings_or_starter(config), prompts).vectors
+    forms, chars, gain = forms_of(prompts), np.array([float(len(prompt)) for prompt in prompts]), np.array(gains)
+    order = np.random.default_rng(seed).permutation(len(prompts))
+    cut = round(fraction * len(prompts))
+    parts = [Outcomes(vectors[rows], forms[rows], chars[rows], gain[rows]) for rows in (order[:cut], order[cut:])]
+    if min(part.gains.sum() for part in parts) <= 0:
+        raise FileError("the strong tier is not better than the weak one on a part of the file: nothing to recover")
+    return parts[0], parts[1]

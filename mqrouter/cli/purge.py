@@ -1,0 +1,128 @@
+"""mqrouter queue purge."""
+
+from __future__ import annotations
+
+import re
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import click
+
+from mqrouter.cli.common import Exit, config_option, load_or_exit
+from mqrouter.cli.daemon import DaemonDownError, call_daemon, open_database
+
+UNITS_S = {"s": 1, "m": 60, "min": 60, "h": 3600, "d": 86_400}
+TIMEOUT_S = 60.0  # a slow card syncs many times in one step
+
+
+def age(text: str) -> float:
+    """Returns the seconds of a length of time: 90s, 30min, 12h, 7d."""
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([a-z]+)", text)
+    if found is None or found[2] not in UNITS_S:
+        raise click.BadParameter(f"{text!r} is no age: write it as 90s, 30min, 12h or 7d")
+    return float(found[1]) * UNITS_S[found[2]]
+
+
+@click.command("purge")
+@config_option
+@click.option(
+    "--older-than", "older_than_s", type=age, default="0s", metavar="AGE", help="7d: only those that ended before that."
+)
+@click.option("--yes", "is_sure", is_flag=True, help="Do not ask.")
+def purge(config: Path | None, older_than_s: float, is_sure: bool) -> None:
+    """Delete finished requests, never waiting ones nor answers on their way. Works on a full disk, too.
+
+    Without --older-than all that are finished go. With the daemon down the database is locked meanwhile.
+
+    \b
+    Example:
+      mqrouter queue purge --older-than 12h
+    """
+    settings = load_or_exit(config).settings
+    if not is_sure:
+        number = _count(settings.database, older_than_s)
+        click.confirm(f"delete {number} finished requests with their answers and histories?", abort=True)
+    try:
+        purged = _by_daemon(settings.control_socket, older_than_s)
+    except DaemonDownError:
+        purged = _alone(settings.database, older_than_s)
+    click.echo(f"deleted {purged} finished requests")
+
+
+def _count(database: Path, older_than_s: float) -> int:
+    with open_database(database) as db:
+        before_ms = _before_ms(db, older_than_s)
+        row = db.execute(
+            "SELECT count(*) FROM requests WHERE finished_at_ms < ?"
+            " AND NOT EXISTS (SELECT 1 FROM outbox WHERE request = requests.seq AND outbox.state = 'ready')",
+            (before_ms,),
+        ).fetchone()
+        return int(row[0])
+
+
+def _before_ms(db: sqlite3.Connection, older_than_s: float) -> int:
+    from mqrouter.edge.store.reading import gateway_now
+    from mqrouter.edge.system import machine_clocks
+
+    return gateway_now(db, machine_clocks()).ms - int(1000 * older_than_s)
+
+
+def _by_daemon(control_socket: Path, older_than_s: float) -> int:
+    return sum(report["purged"] for report in order(control_socket, "purge", f"older_than_s={older_than_s}"))
+
+
+def order(control_socket: Path, name: str, query: str = "") -> Iterator[dict[str, Any]]:
+    """Gives the daemon an order until it is done, and yields each of its reports. Raises DaemonDownError."""
+    while True:
+        status, report = call_daemon(control_socket, "POST", f"/v1/orders/{name}?{query}", timeout_s=TIMEOUT_S)
+        if status != 200:
+            click.echo(f"mqrouter: the daemon could not do that: {report['error']}", err=True)
+            raise SystemExit(Exit.FAILED)
+        yield report
+        if report["is_done"]:
+            return
+
+
+def _alone(database: Path, older_than_s: float) -> int:
+    from mqrouter.edge.disk import ballast_path
+    from mqrouter.edge.store.offline import purge_all
+
+    with database_alone(database) as db:
+        before_ms = _before_ms(db, older_than_s)
+        try:
+            return purge_all(db, before_ms)
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode != sqlite3.SQLITE_FULL or not ballast_path(database.parent).exists():
+                raise
+            ballast_path(database.parent).unlink()
+            if db.in_transaction:
+                db.execute("ROLLBACK")
+            return purge_all(db, before_ms)
+
+
+@contextmanager
+def database_alone(path: Path) -> Iterator[sqlite3.Connection]:
+    """The database, locked against the daemon; ends the process with a message where that cannot be."""
+    from mqrouter.edge.store.offline import open_alone
+    from mqrouter.errors import StoreLockedError
+
+    try:
+        with open_alone(path) as db:
+            yield db
+    except FileNotFoundError:
+        click.echo(f"mqrouter: there is no database {path} yet: start the daemon with `mqrouter run`", err=True)
+        raise SystemExit(Exit.UNAVAILABLE) from None
+    except PermissionError as error:
+        click.echo(f"mqrouter: {path}: {error.strerror}: run this as the daemon's user, or as root", err=True)
+        raise SystemExit(Exit.NOPERM) from error
+    except StoreLockedError as error:
+        click.echo(f"mqrouter: {error}", err=True)
+        raise SystemExit(Exit.TEMPFAIL) from error
+    except sqlite3.Error as error:
+        hint = "; see `mqrouter db check`, and start the daemon: it sets a damaged database aside"
+        is_damage = (error.sqlite_errorcode & 0xFF) in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+        click.echo(f"mqrouter: {path}: {error}{hint if is_damage else ''}", err=True)
+        raise SystemExit(Exit.FAILED) from error

@@ -1,0 +1,90 @@
+"""Verdicts on requests: written by the daemon, read by whoever learns from them."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+
+from mqrouter.core.decode import Limits, decode_question
+from mqrouter.core.feedback import Feedback, Judged, Source, Verdict
+from mqrouter.core.request import RequestId
+from mqrouter.errors import RequestError
+
+LOOKED_AT = 5_000
+"""Requests that one id of a requester's own is looked for among: devices count from 1, all of them."""
+READ_AT_MOST = 50_000
+
+
+def record(db: sqlite3.Connection, feedback: Feedback, now_ms: int) -> RequestId | None:
+    """Writes the verdict over an earlier one of the same source; None where there is no such request.
+
+    A request that asked nothing that could be understood has no route to judge: it is none either.
+    """
+    found = _find(db, feedback)
+    if found is None:
+        return None
+    db.execute(
+        "INSERT INTO feedback (request, at_ms, device, source, verdict, right_route, note) VALUES (?, ?, ?, ?, ?, ?, ?)"
+        " ON CONFLICT (request, source) DO UPDATE SET at_ms = excluded.at_ms, verdict = excluded.verdict,"
+        " right_route = excluded.right_route, note = excluded.note",
+        (
+            found["seq"],
+            now_ms,
+            found["device"],
+            feedback.source,
+            feedback.verdict,
+            feedback.right_route,
+            feedback.note,
+        ),
+    )
+    return RequestId(found["id"])
+
+
+def count(db: sqlite3.Connection) -> int:
+    """Returns the verdicts that may label a question: those bad alone do not."""
+    query = "SELECT count(*) FROM feedback WHERE verdict = 'good' OR right_route IS NOT NULL"
+    return int(db.execute(query).fetchone()[0])
+
+
+def read(db: sqlite3.Connection, limits: Limits, limit: int = READ_AT_MOST) -> list[Judged]:
+    """Returns the verdicts with their questions, the newest first; private questions stay out of what is learnt."""
+    return list(_read(db, limits, limit))
+
+
+def _read(db: sqlite3.Connection, limits: Limits, limit: int) -> Iterator[Judged]:
+    rows = db.execute(
+        "SELECT requests.id, requests.device, source, verdict, route, right_route, payload, content_type, client_id"
+        " FROM feedback JOIN requests ON requests.seq = feedback.request WHERE is_private = 0"
+        " ORDER BY feedback.at_ms DESC, feedback.seq DESC LIMIT ?",
+        (limit,),
+    )
+    for row in rows:
+        try:
+            question = decode_question(row["payload"], row["content_type"], row["client_id"], limits)
+        except RequestError:
+            continue  # accepted under other limits
+        yield Judged(
+            RequestId(row["id"]),
+            row["device"],
+            Source(row["source"]),
+            Verdict(row["verdict"]),
+            row["route"],
+            row["right_route"],
+            question.text,
+        )
+
+
+def _find(db: sqlite3.Connection, feedback: Feedback) -> sqlite3.Row | None:
+    """Returns the request that is meant: by the gateway's name for it, else the device's latest of that name."""
+    where = "(:device IS NULL OR device = :device) AND NOT (state = 'dead' AND decision IS NULL)"
+    values = {"id": feedback.request_id, "device": feedback.device, "looked_at": LOOKED_AT}
+    found: sqlite3.Row | None = db.execute(
+        f"SELECT seq, id, device FROM requests WHERE id = :id AND {where}", values
+    ).fetchone()
+    if found is None:
+        found = db.execute(
+            f"SELECT seq, id, device FROM (SELECT seq, id, device, state, decision FROM requests"
+            f" WHERE client_id = :id ORDER BY seq DESC LIMIT :looked_at) WHERE {where} ORDER BY seq DESC LIMIT 1",
+            values,
+        ).fetchone()
+    return found

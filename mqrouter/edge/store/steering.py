@@ -1,0 +1,60 @@
+"""What steers the queue from outside: operators, of whom every action leaves a row, and tiers that want a rest."""
+
+from __future__ import annotations
+
+import sqlite3
+
+from mqrouter.core.records import Pause
+from mqrouter.core.states import State
+from mqrouter.edge.store.history import note
+
+KEPT_ACTIONS = 10_000
+
+
+def record(db: sqlite3.Connection, action: str, target: str, actor: str, now_ms: int) -> None:
+    db.execute(
+        "INSERT INTO actions (at_ms, actor, action, target) VALUES (?, ?, ?, ?)", (now_ms, actor, action, target)
+    )
+    db.execute("DELETE FROM actions WHERE seq <= (SELECT max(seq) FROM actions) - ?", (KEPT_ACTIONS,))
+
+
+def latest_ms(db: sqlite3.Connection, action: str) -> int | None:
+    latest: int | None = db.execute("SELECT max(at_ms) FROM actions WHERE action = ?", (action,)).fetchone()[0]
+    return latest
+
+
+def pause(db: sqlite3.Connection, tier: str, actor: str, now_ms: int) -> None:
+    db.execute("INSERT OR IGNORE INTO paused (tier, at_ms, actor) VALUES (?, ?, ?)", (tier, now_ms, actor))
+    record(db, "pause", tier, actor, now_ms)
+
+
+def resume(db: sqlite3.Connection, tier: str, actor: str, now_ms: int) -> None:
+    db.execute("DELETE FROM paused WHERE tier = ?", (tier,))
+    record(db, "resume", tier, actor, now_ms)
+
+
+def paused(db: sqlite3.Connection) -> dict[str, Pause]:
+    return {row["tier"]: Pause(row["at_ms"], row["actor"]) for row in db.execute("SELECT * FROM paused")}
+
+
+def hold(db: sqlite3.Connection, tier: str, until_ms: int) -> None:
+    db.execute("INSERT OR REPLACE INTO holds (tier, until_ms) VALUES (?, ?)", (tier, until_ms))
+
+
+def holds(db: sqlite3.Connection) -> dict[str, int]:
+    return {row["tier"]: row["until_ms"] for row in db.execute("SELECT tier, until_ms FROM holds")}
+
+
+def retry(db: sqlite3.Connection, request_id: str, actor: str, now_ms: int) -> State | None:
+    """A pending request is due now, with all its tiers and attempts before it; returns the state it was found in."""
+    row = db.execute("SELECT seq, state FROM requests WHERE id = ?", (request_id,)).fetchone()
+    if row is None:
+        return None
+    if row["state"] == State.PENDING:
+        db.execute(
+            "UPDATE requests SET not_before_ms = NULL, todo = tiers, attempts = 0, rounds = 0 WHERE seq = ?",
+            (row["seq"],),
+        )
+        note(db, [(row["seq"], now_ms, "retried", f"by {actor}")])
+        record(db, "retry", request_id, actor, now_ms)
+    return State(row["state"])

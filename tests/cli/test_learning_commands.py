@@ -1,0 +1,206 @@
+"""`mqrouter eval`, `train` and `tune`, with an embedder that counts words instead of a model."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+import pytest
+from click.testing import CliRunner, Result
+from fakes import word_vector
+
+from mqrouter.cli import eval as eval_command
+from mqrouter.cli import labelled, train, tune
+from mqrouter.cli.labelled import Embedded
+from mqrouter.routing.artefact import load
+from mqrouter.routing.gain import forms_of
+from mqrouter.routing.perturb import CHANGES
+
+SUBJECTS = {"cattle": "cow", "water": "valve", "code": "python"}
+WAYS = ("how is the {}", "tell me about my {}", "the {} again", "is this {} all right", "what about a {} today")
+QUESTIONS = [(way.format(noun), route) for route, noun in SUBJECTS.items() for way in WAYS]
+
+
+def texts_of(route: str) -> list[str]:
+    return [text for text, label in QUESTIONS if label == route]
+
+
+@pytest.fixture(autouse=True)
+def _embedder(monkeypatch: pytest.MonkeyPatch) -> None:
+    def embed(settings: object, texts: Sequence[str]) -> Embedded:
+        return Embedded(np.stack([word_vector(text) for text in texts]), "words:1:")
+
+    for module in (eval_command, train, labelled):
+        monkeypatch.setattr(module, "embed", embed)
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Path:
+    routes = [f'[routes.{route}]\nto = ["edge"]\nexamples = {json.dumps(texts_of(route))}' for route in SUBJECTS]
+    path = tmp_path / "mqrouter.toml"
+    none = '[prompts]\nchat = "Chat."\n[routing.abstain]\nexamples = ["who sang this", "a pizza please"]'
+    path.write_text("\n".join([none, *routes]))
+    return path
+
+
+def invoke(command: click.Command, *words: object) -> Result:
+    return CliRunner().invoke(command, [str(word) for word in words])
+
+
+def value(command: click.Command, *words: object) -> Any:
+    result = invoke(command, *words, "--json")
+    assert result.exit_code == 0, result.output
+    return json.loads(result.stdout)
+
+
+@pytest.fixture
+def splits(tmp_path: Path) -> Path:
+    path = tmp_path / "intents.json"
+    test = [(f"so {text}", label) for text, label in QUESTIONS]
+    path.write_text(json.dumps({"train": QUESTIONS, "held": test, "oos": [["pizza", "oos"], ["who sang", "oos"]]}))
+    return path
+
+
+def test_intents_are_reported_for_all_that_apply(splits: Path) -> None:
+    found = value(eval_command.command, "intents", splits, "--test", "held", "--out-of-scope", "oos", "--per-route", 3)
+    assert [report["strategy"] for report in found["strategies"]] == ["semantic", "knn", "learned"]
+    assert (found["routes"], found["examples"], found["questions"]) == (3, 9, 17)
+    assert all(report["accuracy"] > 0.4 and report["auroc"] is not None for report in found["strategies"])
+
+
+def test_same_seed_draws_the_same_examples(splits: Path) -> None:
+    def figures(seed: int) -> list[tuple[float, float]]:
+        words = ("intents", splits, "--test", "held", "--per-route", 2, "--seed", seed)
+        found = value(eval_command.command, *words)["strategies"]
+        return [(report["accuracy"], report["calibration_error"]) for report in found]
+
+    assert figures(1) == figures(1)
+
+
+def test_table_is_for_people(splits: Path) -> None:
+    result = invoke(eval_command.command, "intents", splits, "--test", "held", "--strategy", "semantic")
+    assert "STRATEGY" in result.stdout and "semantic" in result.stdout and "knn" not in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [(["--test", "tset"], "it has train, held, oos"), (["--test", "held", "--strategy", "astrology"], "astrology")],
+)
+def test_wrong_words_are_named(splits: Path, words: list[str], message: str) -> None:
+    result = invoke(eval_command.command, "intents", splits, *words)
+    assert result.exit_code == 2
+    assert message in result.stderr
+
+
+def test_file_of_another_form_says_what_is_expected(tmp_path: Path) -> None:
+    path = tmp_path / "x.json"
+    path.write_text("[1]")
+    result = invoke(eval_command.command, "intents", path)
+    assert result.exit_code == 1
+    assert "JSON of the form" in result.stderr
+
+
+def test_configured_routes_are_measured_on_a_file(tmp_path: Path, config: Path) -> None:
+    path = tmp_path / "q.jsonl"
+    rows: list[dict[str, Any]] = [{"question": f"and {text}", "route": route} for text, route in QUESTIONS]
+    rows += [{"question": "the cow", "route": "code", "also": ["cattle"]}, {"question": "pizza", "route": None}]
+    path.write_text("\n".join(map(json.dumps, rows)))
+    found = value(eval_command.command, "questions", path, "-c", config)
+    assert found["strategies"][2]["strategy"] == "learned"
+    assert found["strategies"][2]["accuracy"] == 1.0
+
+
+def test_changes_of_wording_are_counted(tmp_path: Path, config: Path) -> None:
+    path = tmp_path / "q.csv"
+    path.write_text("text,label\n" + "".join(f"{text},{route}\n" for text, route in QUESTIONS))
+    found = value(eval_command.command, "robustness", path, "-c", config)["robustness"]
+    assert {row["change"] for row in found} == set(CHANGES)
+    assert all(0 <= row["flipped"] <= row["changed"] <= 1 for row in found)
+    assert [row["changed"] for row in found if (row["strategy"], row["change"]) == ("learned", "case")] == [0.0]
+
+
+def test_gains_are_reported_beside_their_baselines(tmp_path: Path) -> None:
+    path = tmp_path / "gains.csv"
+    lines = [f"question {i} {'hard' if i % 3 else 'easy'},{int(i % 3 == 0)},1" for i in range(60)]
+    path.write_text("\n".join(["prompt,weak_correct,strong_correct", *lines]))
+    found = value(eval_command.command, "gain", path, "--rounds", 20)
+    assert {report["strategy"] for report in found["strategies"]} == {"learned", "knn", "token", "random", "oracle"}
+    assert "oracle" in invoke(eval_command.command, "gain", path, "--rounds", 20).stdout
+
+
+def test_gains_need_outcomes(tmp_path: Path) -> None:
+    path = tmp_path / "gains.csv"
+    path.write_text("prompt,weak_correct,strong_correct\nx,0,1\n")
+    assert "too few" in invoke(eval_command.command, "gain", path).stderr
+
+
+def test_trained_head_is_written_and_can_be_read(config: Path, tmp_path: Path) -> None:
+    found = value(train.command, "-c", config, "--seed", 3)
+    head = load(Path(found["file"]).read_bytes(), embedder="words:1:", routes=tuple(SUBJECTS))
+    assert (head.about.seed, head.about.examples, found["routes"]) == (3, 17, 3)
+    assert head.head.routes[head.head.score(word_vector("my cow"), "my cow").best] == "cattle"
+    assert not list(tmp_path.rglob("*.part"))
+
+
+def test_file_adds_examples_and_the_configuration_goes_first(config: Path, tmp_path: Path) -> None:
+    path = tmp_path / "more.csv"
+    path.write_text(f"text,label\n{QUESTIONS[0][0]},code\nthe old cow,cattle\nweather,\n")
+    assert value(train.command, path, "-c", config, "--out", tmp_path / "h.npz")["examples"] == 19
+
+
+def test_label_of_no_route_is_named(config: Path, tmp_path: Path) -> None:
+    path = tmp_path / "more.csv"
+    path.write_text("text,label\nhello,astrology\n")
+    result = invoke(train.command, path, "-c", config)
+    assert result.exit_code == 1
+    assert "astrology" in result.stderr
+
+
+def test_tune_shows_every_route_and_writes_only_when_asked(config: Path, tmp_path: Path) -> None:
+    found = value(tune.command, "-c", config)
+    assert [row["route"] for row in found["by_route"]] == list(SUBJECTS)
+    assert not list(tmp_path.rglob("head.npz"))
+    assert Path(value(tune.command, "-c", config, "--write")["file"]).exists()
+
+
+def test_tune_names_the_example_under_the_wrong_route(config: Path, tmp_path: Path) -> None:
+    path = tmp_path / "more.csv"
+    path.write_text("text,label\nmy cow and the other cow,code\n")
+    result = invoke(tune.command, path, "-c", config)
+    assert result.exit_code == 0, result.output
+    hurting = result.stdout.partition("Examples that hurt")[2]
+    assert "my cow and the other cow" in hurting
+
+
+@pytest.fixture
+def outcomes(tmp_path: Path) -> Path:
+    path = tmp_path / "outcomes.csv"
+    lines = [f"{text} {i},{int(route != 'code')},1" for i, (text, route) in enumerate(QUESTIONS * 4)]
+    path.write_text("\n".join(["prompt,weak_correct,strong_correct", *lines]))
+    return path
+
+
+def test_outcomes_teach_when_the_stronger_tier_is_worth_it(config: Path, outcomes: Path) -> None:
+    found = value(train.command, "-c", config, "--outcomes", outcomes)
+    gain = load(Path(found["file"]).read_bytes(), embedder="words:1:").gain
+    assert gain is not None and gain.trust == found["gain"]["trust"] > 0.5
+    asked = ["how is the python", "how is the cow"]
+    expected = gain.predict(np.stack([word_vector(text) for text in asked]), forms_of(asked))
+    assert expected[0] > expected[1] + 0.2
+
+
+def test_gain_outlives_a_training_of_the_routes_alone(config: Path, outcomes: Path) -> None:
+    value(train.command, "-c", config, "--outcomes", outcomes)
+    found = value(train.command, "-c", config)
+    assert load(Path(found["file"]).read_bytes(), embedder="words:1:").gain is not None
+    assert "gain of the stronger tier" in invoke(train.command, "-c", config, "--outcomes", outcomes).stdout
+
+
+def test_outcomes_of_another_form_say_what_is_expected(config: Path, tmp_path: Path) -> None:
+    (tmp_path / "x.csv").write_text("a,b\n1,2\n")
+    result = invoke(train.command, "-c", config, "--outcomes", tmp_path / "x.csv")
+    assert result.exit_code == 1 and "prompt,weak_correct,strong_correct" in result.stderr

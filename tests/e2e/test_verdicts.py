@@ -1,0 +1,79 @@
+"""From an answer to a verdict to a head, and past questions under another configuration, as a user does it."""
+
+import json
+import sqlite3
+from pathlib import Path
+from typing import Any
+
+import pytest
+from harness import Site, poll, running_site
+
+pytest_plugins = ["site_fixtures"]
+
+ASK, ANSWER, FEEDBACK = "mqrouter/farm/ask", "mqrouter/farm/answer", "mqrouter/farm/feedback"
+
+
+def verdicts(site: Site, name: str) -> list[tuple[Any, ...]]:
+    def found() -> list[tuple[Any, ...]] | None:
+        with sqlite3.connect(f"file:{site.gateway.folder}/data/mqrouter.db?mode=ro", uri=True) as db:
+            query = "SELECT source, verdict, right_route FROM feedback JOIN requests ON requests.seq = request"
+            return db.execute(f"{query} WHERE client_id = ?", (name,)).fetchall() or None
+
+    return poll(found, lambda: f"a verdict on {name}")
+
+
+@pytest.mark.real_model
+@pytest.mark.parametrize("version", [5, 4])
+def test_device_judges_its_answer_and_nobody_elses(site: Site, version: int) -> None:
+    name = f"q{version}"
+    with site.requester(version).subscribe(f"{ANSWER}/#") as device:
+        device.publish(f"{ASK}/d{version}/{name}", "will there be frost tonight?")
+        device.answer_on(f"{ANSWER}/d{version}/{name}")
+        before = site.gateway.status()["accepted"].get("feedback_refused", 0)
+        device.publish(f"{FEEDBACK}/other/{name}", "bad")
+        device.publish(f"{FEEDBACK}/d{version}", json.dumps({"id": name, "verdict": "good"}))
+        rows = verdicts(site, name)
+    assert rows == [("mqtt", "good", None)]
+    assert site.gateway.status()["accepted"]["feedback_refused"] == before + 1
+
+
+@pytest.mark.real_model
+def test_operator_judges_and_past_questions_are_replayed(site: Site) -> None:
+    with site.requester().subscribe(f"{ANSWER}/#") as device:
+        device.publish(f"{ASK}/d9/op", "will it freeze this night?")
+        device.answer_on(f"{ANSWER}/d9/op")
+    result = site.gateway.cli("feedback", "op", "wrong_route", "--route", "urgent", "--note", "a test")
+    assert (result.returncode, "urgent is right" in result.stdout) == (0, True), result.stderr
+    assert verdicts(site, "op") == [("operator", "wrong_route", "urgent")]
+    assert site.gateway.cli("feedback", "nothing", "good").returncode == 3
+    assert site.gateway.cli("feedback", "op", "wrong_route", "--route", "moon").returncode == 1
+
+    same = site.gateway.cli("route", "replay", "--json")
+    assert same.returncode == 0, same.stderr
+    assert json.loads(same.stdout)["changed"] == 0
+    new = site.gateway.folder / "new.toml"
+    new.write_text(site.gateway.config.read_text().replace("threshold = 0.45", "threshold = 1.0"))
+    other = site.gateway.cli("route", "replay", "--config", str(new), "--json")
+    assert other.returncode == 0, other.stderr
+    found = json.loads(other.stdout)
+    assert {k: found["route_changes"][0][k] for k in ("from", "to")} == {"from": "frost", "to": None}
+    assert "freeze" not in other.stdout
+    assert site.gateway.cli("route", "replay", "--since", "0s").returncode == 3
+
+
+@pytest.mark.real_model
+def test_gateway_learns_by_itself_and_goes_on_deciding(tmp_path: Path) -> None:
+    text = '[routing.auto_tune]\nenabled = true\nevery_s = 1.0\nmin_feedback = 1\n[log]\nlevel = "info"'
+    with running_site(tmp_path, text=text) as site, site.requester().subscribe(f"{ANSWER}/#") as device:
+        head = site.gateway.folder / "data" / "head.npz"
+        device.publish(f"{ASK}/d1/q", "will it freeze in the orchard tonight?")
+        device.answer_on(f"{ANSWER}/d1/q")
+        device.publish(f"{FEEDBACK}/d1/q", "good")
+        site.gateway.wait_for_event("auto_tune.started", timeout_s=30.0)
+        replaced = site.gateway.wait_for_event("auto_tune.head_replaced", timeout_s=60.0)
+        assert replaced["examples"] == 6 and head.exists()
+        kept = site.gateway.wait_for_event("auto_tune.head_kept", timeout_s=60.0)  # the next run
+        assert kept["why"] == "nothing new to learn from"
+        device.publish(f"{ASK}/d1/after", "stop the irrigation pump right now")
+        device.answer_on(f"{ANSWER}/d1/after")
+        assert "auto_tune" in site.gateway.cli("queue", "actions").stdout

@@ -1,0 +1,126 @@
+"""No statement of a request's life reads more of the database than it needs, however much is in it."""
+
+from __future__ import annotations
+
+import sqlite3
+from pathlib import Path
+
+import pytest
+from fakes import QUEUE, START_MS, FlakyDatabase, refused, request
+
+from mqrouter.core.admission import QueueLimits, WhenFull
+from mqrouter.core.backoff import Backoff
+from mqrouter.core.request import Answer
+from mqrouter.core.retry import Waiting
+from mqrouter.core.states import State
+from mqrouter.core.timeline import Now
+from mqrouter.edge.store.reading import list_requests, oldest_pending_ms, open_read_only, show_request
+from mqrouter.edge.store.store import Policy, Store
+from mqrouter.errors import ErrorCode
+
+LATER_MS = START_MS + 10_000_000
+PARTIAL = (
+    "requests_received",
+    "requests_leased",
+    "requests_droppable",
+    "requests_partial",
+    "requests_waiting",
+    "requests_suspect",
+    "requests_resting",
+    "requests_expiring",
+    "outbox_waiting",
+    "outbox_giving_up",
+)
+"""Indexes that hold nothing but what such a statement is about: reading them from the start is the point."""
+EVERY_PENDING = "INDEX requests_by_state (state=?)"  # without a bound that is every row of the state
+AT_START = "SCAN requests USING COVERING INDEX requests_held"  # sizes and devices are counted once
+
+
+class Statements:
+    """Every statement a connection runs, once."""
+
+    def __init__(self) -> None:
+        self.seen: set[str] = set()
+
+    def plans(self, db: sqlite3.Connection) -> dict[str, str]:
+        db.set_trace_callback(None)
+        plans = {}
+        for statement in self.seen:
+            if statement.split()[0] in ("SELECT", "UPDATE", "DELETE", "INSERT"):
+                steps = db.execute(f"EXPLAIN QUERY PLAN {statement}").fetchall()
+                plans[statement] = "; ".join(str(step[3]) for step in steps)
+        return plans
+
+
+BOUNDED = ("ORDER BY seq", "state = 'leased'", "SELECT count(*)", "INDEXED BY requests_suspect", "FROM packets")
+"""Parts of statements that read in the order of an index and only as far as wanted, or of few, or once at start."""
+
+
+def reads_too_much(plan: str) -> bool:
+    steps = [step for step in plan.split("; ") if step != AT_START and not step.endswith(PARTIAL)]
+    return any(step.startswith("SCAN") or "TEMP B-TREE" in step or EVERY_PENDING in step for step in steps)
+
+
+async def live(store: Store) -> None:
+    """Everything the daemon does to its database."""
+    await store.recover(START_MS, ("hub", "edge"), in_hand=[1], has_crashed=True)
+    items = [request(f"{name}?", correlation=name.encode(), expiry_s=9) for name in "abcdefg"]
+    await store.accept([*items, items[0], request("x?", correlation=b"a"), refused()], START_MS)
+    rows = await store.next_received(5, ())
+    for row in rows:
+        await store.latest_of_session(row, START_MS)
+        await store.queue_for_tiers(row, ("hub", "edge"), route="r", confidence=0.1, decision={}, now_ms=START_MS)
+    first, second, *_ = await store.claim("hub", ["hub>edge"], 4, START_MS)
+    await store.finish(first, Answer(text="Yes."), State.ANSWERED, START_MS, lease=first.lease)
+    await store.release(second, Waiting(("hub", "edge"), ("edge",)), note="x", now_ms=START_MS, is_counted=True)
+    await store.restart_rounds("edge", START_MS, Backoff(1.0, 2.0))
+    await store.waiting_for("hub>edge", ["r", None])
+    await store.cancel(items[2].id, Answer(error=ErrorCode.CANCELLED), "me", START_MS)
+    await store.retry(items[3].id, "me", START_MS)
+    await store.pause("hub", "me", START_MS)
+    await store.resume("hub", "me", START_MS)
+    for answer in await store.outbox_after(0, 2):
+        await store.delivered(answer, START_MS)
+    for answer in await store.outbox_after(0, 2):
+        await store.not_taken(answer, "x", START_MS + 1, START_MS)
+    await store.release_leases(START_MS)
+    await store.claim("hub", ["hub>edge"], 1, START_MS)
+    await store.recover(START_MS, ("hub", "edge"))
+    assert await store.claim("hub", ["hub>edge"], 2, START_MS)
+    await store.next_due_ms()
+    await store.wake_due(LATER_MS)
+    await store.expired(LATER_MS)
+    await store.give_up_answers(LATER_MS)
+    await store.purge(LATER_MS, LATER_MS)
+    await store.forget_packets(10)
+    await store.recover(LATER_MS, ("edge",))
+
+
+@pytest.mark.parametrize("when_full", WhenFull)
+async def test_life_of_requests_reads_by_index_only(database: FlakyDatabase, when_full: WhenFull) -> None:
+    statements = Statements()
+    await database.read(lambda db: db.set_trace_callback(statements.seen.add))
+    limits = QueueLimits(6, QUEUE.max_bytes, when_full, 1.0)
+    await live(Store(database, Policy(limits, 1000, 1000)))
+    plans = await database.read(statements.plans)
+    assert len(plans) > 40
+    found = [f"{statement}: {plan}" for statement, plan in plans.items() if reads_too_much(plan)]
+    assert [text for text in found if not any(part in text for part in BOUNDED)] == []
+
+
+@pytest.mark.parametrize("states", [(), ("pending",), ("received", "pending", "leased")])
+@pytest.mark.parametrize("route", [None, "r"])
+@pytest.mark.parametrize("device", [None, "d1"])
+async def test_listing_reads_by_index_only(
+    database: FlakyDatabase, tmp_path: Path, states: tuple[str, ...], route: str | None, device: str | None
+) -> None:
+    await live(Store(database, Policy(QUEUE, 1000, 1000)))
+    statements = Statements()
+    with open_read_only(tmp_path / "mqrouter.db") as db:
+        db.set_trace_callback(statements.seen.add)
+        list_requests(db, states=states, route=route, device=device, limit=5, now=Now(START_MS))
+        show_request(db, "nobody", Now(START_MS))
+        oldest_pending_ms(db)
+        plans = statements.plans(db)
+    found = [f"{statement}: {plan}" for statement, plan in plans.items() if reads_too_much(plan)]
+    assert [text for text in found if not any(part in text for part in BOUNDED)] == []
