@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,6 +13,8 @@ from mqrouter.routing.landmarks import Landmarks
 from mqrouter.routing.lexical import WordWeights, buckets
 from mqrouter.routing.signals import Vector
 from mqrouter.routing.softmax import Matrix, apply, log_sum_exp, softmax
+
+EDGE = 1e-6
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,8 +56,9 @@ class Head:
         probabilities = softmax(meaning + words)
         best = int(probabilities.argmax())
         scope = float(scope_score(self.landmarks.logits(question), len(self.routes)))
-        confidence = self.confidence(float(log_odds(probabilities[best])), scope)
-        probabilities *= _shrink(float(probabilities[best]), confidence)
+        likely = float(probabilities[best])
+        confidence = self.confidence(_log_odds(likely), scope)
+        probabilities *= _shrink(likely, confidence)
         probabilities[best] = confidence
         return HeadScores(meaning, words, probabilities, best, Scope(scope, self.scope_threshold))
 
@@ -66,9 +70,15 @@ def _shrink(best: float, confidence: float) -> float:
     return (1 - confidence) / (1 - best) if best < 1 else 0.0
 
 
-def log_odds(probability: Floats | float) -> Floats:
+def _log_odds(probability: float) -> float:
+    """Returns what `log_odds` does, of one: numpy takes ten times as long for it."""
+    p = min(max(probability, EDGE), 1 - EDGE)
+    return math.log(p / (1 - p))
+
+
+def log_odds(probability: Floats) -> Floats:
     """Returns log(p / (1 - p)), with p kept off 0 and 1 by what float32 can tell."""
-    p = np.clip(probability, 1e-6, 1 - 1e-6)
+    p = np.clip(probability, EDGE, 1 - EDGE)
     odds: Floats = np.log(p / (1 - p))
     return odds
 
