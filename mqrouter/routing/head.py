@@ -46,6 +46,8 @@ class Head:
     """Of the routes, and of one class more where examples of no route were given."""
     confidence: Platt
     """Takes the log odds of the best route and the scope score."""
+    none_weight: float
+    """Of the class of examples of no route, in the scope score."""
     scope_threshold: float
     thresholds: tuple[float, ...]
     """(routes,) least confidence."""
@@ -55,7 +57,8 @@ class Head:
         words = np.float32(self.word_weight) * self.words.score(buckets(text))
         probabilities = softmax(meaning + words)
         best = int(probabilities.argmax())
-        scope = float(scope_score(self.landmarks.logits(question), len(self.routes)))
+        near, none = scope_evidence(self.landmarks.logits(question), len(self.routes))
+        scope = float(near - self.none_weight * none)
         likely = float(probabilities[best])
         confidence = self.confidence(_log_odds(likely), scope)
         probabilities *= _shrink(likely, confidence)
@@ -83,10 +86,10 @@ def log_odds(probability: Floats) -> Floats:
     return odds
 
 
-def scope_score(logits: Floats, routes: int) -> Floats:
-    """Returns the evidence for "in scope" of logits (..., routes), or (..., routes + 1) with "none" last.
+def scope_evidence(logits: Floats, routes: int) -> tuple[Floats, Floats]:
+    """Returns how near something configured is, and how near what belongs to no route, each (...).
 
-    The log-sum-exp alone knows what is near; where examples of no route were given, their class says the rest.
+    `logits` are (..., routes), or (..., routes + 1) where examples of no route were given; without, the second is 0.
     """
     near = log_sum_exp(logits[..., :routes])
-    return near if logits.shape[-1] == routes else 2 * near - logits[..., routes]
+    return near, np.zeros_like(near) if logits.shape[-1] == routes else logits[..., routes]
