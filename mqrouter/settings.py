@@ -161,6 +161,9 @@ class Queue(Section):
     max_share_per_device: float = Field(
         0.5, gt=0, le=1, allow_inf_nan=False, description="share of both bounds that one device may take"
     )
+    share_answers_s: Seconds | None = Field(
+        None, description="one answer for all that wait, ask the same, and came in within this; without it never"
+    )
 
     @property
     def limits(self) -> QueueLimits:

@@ -107,6 +107,11 @@ def round_backoff(settings: Settings) -> Backoff:
     return Backoff(settings.retry.backoff_min_s, settings.retry.backoff_max_s)
 
 
+def share_window_ms(settings: Settings) -> int | None:
+    share_s = settings.queue.share_answers_s
+    return None if share_s is None else int(1000 * share_s)
+
+
 def meters(settings: Settings) -> dict[str, Meter]:
     """Returns a meter for each tier that has a limit or a price: the use of the others is not counted."""
     found = {name: tier_limits(tier) for name, tier in settings.tiers.items()}

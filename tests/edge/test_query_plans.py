@@ -106,7 +106,7 @@ async def test_life_of_requests_reads_by_index_only(database: FlakyDatabase, whe
     await database.read(lambda db: db.set_trace_callback(statements.seen.add))
     limits = QueueLimits(6, QUEUE.max_bytes, when_full, 1.0)
     meters = {"hub": Meter(TierLimits(requests_per_minute=100))}
-    await live(Store(database, Policy(limits, 1000, 1000), meters=meters))
+    await live(Store(database, Policy(limits, 1000, 1000, share_window_ms=1000), meters=meters))
     plans = await database.read(statements.plans)
     assert len(plans) > 40
     found = [f"{statement}: {plan}" for statement, plan in plans.items() if reads_too_much(plan)]

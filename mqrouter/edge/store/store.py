@@ -17,7 +17,7 @@ from mqrouter.core.retry import Waiting
 from mqrouter.core.spending import Call, Meter
 from mqrouter.core.states import State
 from mqrouter.core.timeline import Anchor
-from mqrouter.edge.store import acceptance, backlog, endings, feedback, leases, outbox, steering, timeline
+from mqrouter.edge.store import acceptance, backlog, endings, feedback, leases, outbox, sharing, steering, timeline
 from mqrouter.edge.store.acceptance import Acceptance
 from mqrouter.edge.store.database import Database
 from mqrouter.edge.store.leases import Recovery
@@ -36,6 +36,8 @@ class Policy:
     """An answer is offered at least this long, even where its request has expired."""
     dedupe_window_ms: int
     """A finished request is answered from its row this long; after that the same id is another question's."""
+    share_window_ms: int | None = None
+    """An answer also ends the waiting requests that ask the same and came in so close to its own; None: never."""
 
 
 class Store:
@@ -44,6 +46,7 @@ class Store:
     def __init__(self, database: Database, policy: Policy, *, meters: Mapping[str, Meter] | None = None) -> None:
         self._database = database
         self._outbox = outbox.Outbox(policy.answer_grace_ms)
+        self._share_window_ms = policy.share_window_ms
         self._acceptance = Acceptance(self._outbox, policy.queue, policy.dedupe_window_ms)
         self.holdings = Holdings()
         self._accounts = Accounts(meters or {})
@@ -133,11 +136,15 @@ class Store:
         """The request is pending: any of `tiers`, in this order, may take it."""
         joined = join_tiers(tiers)
         self.todo_lists.add(joined)
-        await self._move(
-            lambda db, moved: backlog.queue(
+
+        def queue(db: sqlite3.Connection, moved: Moves) -> None:
+            backlog.queue(
                 db, moved, request, joined, route=route, confidence=confidence, decision=decision, now_ms=now_ms
             )
-        )
+            if self._share_window_ms is not None:
+                sharing.mark(db, request, route, decision)
+
+        await self._move(queue)
 
     async def latest_of_session(self, request: StoredRequest, not_before_ms: int) -> Session | None:
         """Returns the request before this one in its session that took a route; None where it is older than that."""
@@ -232,7 +239,10 @@ class Store:
 
         def change(db: sqlite3.Connection, moved: Moves) -> bool:
             self._accounts.close(db, call, now_ms)
-            return endings.finish(db, moved, self._outbox, request, answer, state, now_ms, lease)
+            is_ours = endings.finish(db, moved, self._outbox, request, answer, state, now_ms, lease)
+            if is_ours and self._share_window_ms is not None:
+                sharing.spread(db, moved, self._outbox, request, answer, now_ms, self._share_window_ms)
+            return is_ours
 
         return await self._move(change, lambda: self._accounts.ended(call, now_ms))
 
