@@ -135,6 +135,20 @@ async def test_beyond_its_rate_a_tier_is_passed_over_for_the_next(anew: Any) -> 
     assert sorted(found) == ["By the edge."] * 2 + ["By the hub."] * 3
 
 
+async def test_next_tier_takes_over_while_the_first_is_still_busy(anew: Any) -> None:
+    stage = anew(requests_per_minute=1)
+    gate = asyncio.Event()
+    stage.hub.then([gate, "By the hub."])
+    await stage.ask(2)
+    async with running(stage.decide().run):
+        await until(lambda: stage.store.counts[State.PENDING] == 2)
+    async with running(stage.lane("hub").run, stage.lane("edge").run):
+        await until(lambda: stage.edge.calls)
+        assert stage.hub.at_once == 1
+        gate.set()
+        await stage.answered_all(2)
+
+
 async def test_without_another_tier_requests_wait_for_room_and_none_is_lost(anew: Any) -> None:
     stage = anew(requests_per_minute=2)
     stage.judge = judge(to=["hub"])
