@@ -61,7 +61,15 @@ class Stage:
 
     def lane(self, name: str) -> Lane:
         client = self.hub if name == "hub" else self.edge
-        limits = AttemptLimits(60.0, name == "edge", True, False, 4, Backoff(2.0, 300.0), LIMITS)
+        limits = AttemptLimits(
+            total_timeout_s=60.0,
+            is_local=name == "edge",
+            is_trusted=True,
+            logs_text=False,
+            max_attempts=4,
+            backoff=Backoff(2.0, 300.0),
+            request=LIMITS,
+        )
         attempts = Attempts(
             name,
             Metered(client, self.meter.call_of) if name == "hub" else client,
