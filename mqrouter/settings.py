@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
 
@@ -161,6 +161,9 @@ class Queue(Section):
     max_share_per_device: float = Field(
         0.5, gt=0, le=1, allow_inf_nan=False, description="share of both bounds that one device may take"
     )
+    share_answers_s: Seconds | None = Field(
+        None, description="one answer for all that wait, ask the same, and came in within this; without it never"
+    )
 
     @property
     def limits(self) -> QueueLimits:
@@ -250,11 +253,22 @@ class TierBase(Section):
     concurrency: Count = Field(4, description="requests at this tier at once")
     max_tokens: Count = Field(512, description="longest answer")
     temperature: float = Field(0.2, ge=0, le=2, description="0 is deterministic")
-    context_chars: Count = Field(16_000, description="longest question with context, in characters")
+    context_chars: Count = Field(16_000, description="context window in characters; a question takes 30 % more")
     total_timeout_s: Seconds = Field(120.0, description="limit for one whole attempt")
     trusted: bool = Field(False, description="may see private requests")
-    prompt_price_per_million: Weight | None = Field(None, description="of tokens read, in any currency; for the bench")
+    requests_per_minute: Count | None = Field(None, description="within any 60 s; at the limit the next tier is asked")
+    tokens_per_minute: Count | None = Field(None, description="read and written, within any 60 s; likewise")
+    budget_per_day: Weight | None = Field(None, description="money per day (UTC), by the prices; then struck out")
+    budget_per_month: Weight | None = Field(None, description="money per month (UTC), likewise")
+    prompt_price_per_million: Weight | None = Field(None, description="of tokens read, in any currency")
     completion_price_per_million: Weight | None = Field(None, description="of tokens written, likewise")
+
+    @model_validator(mode="after")
+    def _has_prices_for_its_budget(self) -> Self:
+        has_budget = self.budget_per_day is not None or self.budget_per_month is not None
+        if has_budget and (self.prompt_price_per_million is None or self.completion_price_per_million is None):
+            raise ValueError("a budget needs prompt_price_per_million and completion_price_per_million: set both")
+        return self
 
 
 class LocalTier(TierBase):
@@ -264,7 +278,7 @@ class LocalTier(TierBase):
     model: Name = Field("smollm2-135m-instruct", description="name in `mqrouter models list`, or a file in models_dir")
     concurrency: Literal[1] = Field(1, description="the worker answers one question at a time")
     max_tokens: Count = Field(192, description="longest answer")
-    context_chars: Count = Field(6_000, description="longest question with context, in characters")
+    context_chars: Count = Field(6_000, description="context window in characters; a question takes 30 % more")
     trusted: Literal[True] = Field(True, description="this device sees private requests anyway")
     context_tokens: Count = Field(2048, description="context window the model is loaded with")
     threads: Count | None = Field(None, description="without it half of the cores")

@@ -15,6 +15,7 @@ from mqrouter.core.backoff import Backoff
 from mqrouter.core.breaker import Breaker
 from mqrouter.core.decode import Limits
 from mqrouter.core.policy import TierFacts
+from mqrouter.core.spending import Meter, TierLimits
 from mqrouter.core.topics import TopicMap, build_topic_map
 from mqrouter.edge.chat import ChatOptions, ChatWorker
 from mqrouter.edge.embedder import EmbeddingModel, LlamaEmbedder
@@ -104,6 +105,29 @@ def breakers(settings: Settings) -> dict[str, Breaker]:
 def round_backoff(settings: Settings) -> Backoff:
     """The wait once every tier of a request has failed."""
     return Backoff(settings.retry.backoff_min_s, settings.retry.backoff_max_s)
+
+
+def share_window_ms(settings: Settings) -> int | None:
+    share_s = settings.queue.share_answers_s
+    return None if share_s is None else int(1000 * share_s)
+
+
+def meters(settings: Settings) -> dict[str, Meter]:
+    """Returns a meter for each tier that has a limit or a price: the use of the others is not counted."""
+    found = {name: tier_limits(tier) for name, tier in settings.tiers.items()}
+    return {name: Meter(limits) for name, limits in found.items() if limits != TierLimits(max_tokens=limits.max_tokens)}
+
+
+def tier_limits(tier: Tier) -> TierLimits:
+    return TierLimits(
+        requests_per_minute=tier.requests_per_minute,
+        tokens_per_minute=tier.tokens_per_minute,
+        budget_per_day=tier.budget_per_day,
+        budget_per_month=tier.budget_per_month,
+        prompt_price=tier.prompt_price_per_million or 0.0,
+        completion_price=tier.completion_price_per_million or 0.0,
+        max_tokens=tier.max_tokens,
+    )
 
 
 def attempt_limits(settings: Settings, tier: Tier) -> AttemptLimits:

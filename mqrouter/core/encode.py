@@ -37,7 +37,12 @@ def _json_body(answer: Answer, reply: ReplyAddress, request_id: str) -> bytes:
         }
     else:
         text, is_cut = cut_text(answer.text or "", reply.max_bytes)
-        body |= {"answer": text, "cached": False, "provisional": False, "truncated": is_cut or answer.is_truncated}
+        body |= {
+            "answer": text,
+            "cached": answer.is_cached,
+            "provisional": False,
+            "truncated": is_cut or answer.is_truncated,
+        }
     body |= {"route": answer.route, "tier": answer.tier, "model": answer.model, "confidence": answer.confidence}
     body |= {"latency_ms": answer.latency_ms, "usage": answer.usage}
     return json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode()

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
+from mqrouter.core.lengths import buffered
+from mqrouter.core.spending import Over
 from mqrouter.errors import ErrorCode
 
 
@@ -22,6 +24,8 @@ class TierFacts:
 class Struck:
     tier: str
     reason: str
+    until_ms: int | None = None
+    """By the gateway's time, where the tier stays in the plan and is at a limit for so long; None: for good."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,11 +66,21 @@ def plan_tiers(
     return TierPlan((), tuple(struck), code, message)
 
 
+def struck_for_now(plan: TierPlan, over: Mapping[str, Over]) -> TierPlan:
+    """Returns the plan with the tiers that are at a limit of their own named as struck out until there is room.
+
+    They keep their place: a request that waits may take them once that is over.
+    """
+    found = (Struck(name, over[name].reason, over[name].until_ms) for name in plan.tiers if name in over)
+    return replace(plan, struck=(*plan.struck, *found))
+
+
 def _why_struck(tier: TierFacts, is_private: bool, chars: int) -> str | None:
     if is_private and not tier.is_trusted:
         return "private: the tier is not trusted"
-    if chars > tier.context_chars:
-        return f"too long: {chars} characters, the tier takes {tier.context_chars}"
+    if buffered(chars) > tier.context_chars:
+        needed = f"{buffered(chars)} with the 30 % buffer"
+        return f"too long: {chars} characters, {needed}, the tier takes {tier.context_chars}"
     return None
 
 

@@ -140,6 +140,8 @@ class Answer:
     is_truncated: bool = False
     latency_ms: int = 0
     usage: dict[str, int] = field(default_factory=dict)
+    is_cached: bool = False
+    """No tier was asked for it: another request had just been given it."""
 
     @property
     def status(self) -> str:

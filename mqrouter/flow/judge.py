@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 
-from mqrouter.core.policy import TierFacts, TierPlan, plan_tiers
+from mqrouter.core.policy import TierFacts, TierPlan, plan_tiers, struck_for_now
 from mqrouter.core.request import JsonObject, Question
 from mqrouter.errors import ErrorCode, RequestError
 from mqrouter.flow.ports import Embedder
@@ -38,7 +38,7 @@ class Judgement:
         plan = self.tier_plan
         return self.decision.to_json() | {
             "tiers": list(plan.tiers),
-            "struck": [{"tier": struck.tier, "reason": struck.reason} for struck in plan.struck],
+            "struck": [asdict(struck) for struck in plan.struck],
             "when_offline": self.route_plan.when_offline,
             "refusal": plan.refusal,
             "gain": None if self.gain is None else asdict(self.gain),
@@ -140,7 +140,8 @@ class Judge:
             chars=signals.chars,
             fall_back_locally=plan.when_offline == "answer_locally",
         )
-        return Judgement(decision, plan, tier_plan, gain)
+        over = {name: tier.over for name, tier in signals.tiers.items() if tier.over is not None}
+        return Judgement(decision, plan, struck_for_now(tier_plan, over), gain)
 
     def _strategy(self, name: str) -> Strategy:
         if name == self.strategy_name:

@@ -105,6 +105,13 @@ def test_address_of_the_starter_is_a_warning() -> None:
     assert result.stderr.startswith("warning: mqrouter.toml:14:1: tiers.far.url: far.example is ")
 
 
+def test_budget_needs_prices_to_count_by() -> None:
+    result = check(VALID.replace("[routing.abstain]", "budget_per_day = 1.0\n[routing.abstain]"))
+
+    assert result.exit_code == Exit.CONFIG
+    assert "a budget needs prompt_price_per_million and completion_price_per_million: set both" in result.stderr
+
+
 def test_json_carries_the_problems() -> None:
     result = check(VALID + "[mqtt]\nport = 0\n", "--json")
 
