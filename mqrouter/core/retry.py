@@ -37,7 +37,7 @@ class GoOn:
 
 @dataclass(frozen=True, slots=True)
 class GiveUp:
-    """Answer `upstream_failed`."""
+    """No tier is left: answer `upstream_failed`, or `private_unanswerable` where the last one may not see it."""
 
 
 def after_failure(

@@ -30,6 +30,17 @@ def test_health_is_said_to_be_a_guess_where_it_does_not(tmp_path: Path) -> None:
     assert _format_tiers(seen.to_json()) == "  health:   taken as if every tier were up: the daemon is not running"
 
 
+def test_kind_of_private_data_is_shown() -> None:
+    decision = {
+        "route": "water", "best": "water", "reason": "above_threshold", "score": 0.5, "threshold": 0.3, "margin": 0.1,
+        "strategy": "semantic", "tiers": [], "when_offline": "queue", "ranked": [], "nearest": [], "is_cut": False,
+        "struck": [{"tier": "hub", "reason": "private: the tier is not trusted"}], "private_by": ["topic", "phone"],
+    }  # fmt: skip
+    lines = format_decision(decision)
+    assert "  private:  its topic is private, it holds a phone number" in lines
+    assert "  struck:   hub: private: the tier is not trusted" in lines
+
+
 def test_order_by_gain_and_inheritance_are_shown() -> None:
     gain = {"expected": 0.031, "least": 0.1, "is_weak_first": True, "is_sessions": False}
     decision = {

@@ -25,13 +25,13 @@ HUNG_S = 60.0
 Say = Callable[[str], None]
 
 
-def run(folder: Path, requests: int, seed: int, say: Say) -> Report:
+def run(folder: Path, requests: int, seed: int, say: Say, *, per_fault: int = PER_FAULT) -> Report:
     with watched_site(folder, seed) as site, Requester(site.broker.port, client_id="watch") as device:
         device.subscribe("mqrouter/farm/answer/#")
         faults = Faults(site, seed)
         asked: list[Question] = []
         for question in questions(requests, seed):
-            if len(asked) % PER_FAULT == PER_FAULT - 1:
+            if len(asked) % per_fault == per_fault - 1:
                 faults.do_next()
                 say(f"{len(asked)} asked, {len(device.messages)} answered, {faults.done.total()} faults")
             device.send(question.topic, question.payload)
