@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
@@ -45,6 +46,9 @@ class Finding:
 
 Finder = Callable[[str, str | None], Iterator[Span]]
 
+NEEDS_DIGIT = frozenset({Kind.PHONE, Kind.IBAN, Kind.CARD, Kind.ID, Kind.LOCATION})
+_DIGIT = re.compile(r"\d")
+
 FINDERS: dict[Kind, Finder] = {
     Kind.EMAIL: emails,
     Kind.PHONE: phones,
@@ -62,8 +66,11 @@ def find(text: str, kinds: Collection[Kind], region: str | None = None) -> tuple
 
     `region` (ISO 3166, two letters) tells how phone numbers without a country code are written.
     """
+    wanted = set(kinds)
+    if _DIGIT.search(text) is None:  # most questions: a fifth of the time
+        wanted -= NEEDS_DIGIT
     found = sorted(
-        Finding(start, end, kind) for kind in FINDERS if kind in kinds for start, end in FINDERS[kind](text, region)
+        Finding(start, end, kind) for kind in FINDERS if kind in wanted for start, end in FINDERS[kind](text, region)
     )
     merged: list[Finding] = []
     for one in found:

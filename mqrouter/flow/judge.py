@@ -149,7 +149,9 @@ class Judge:
             is_redactable=private.is_redactable,
         )
         if tier_plan.refusal is ErrorCode.PRIVATE_UNANSWERABLE:
-            tier_plan = replace(tier_plan, refusal_message=f"{tier_plan.refusal_message}: {private.reason}")
+            tier_plan = replace(
+                tier_plan, refusal_message=f"{tier_plan.refusal_message}; it is private: {private.reason}"
+            )
         return Judgement(decision, plan, tier_plan, gain, private)
 
     def _strategy(self, name: str) -> Strategy:
