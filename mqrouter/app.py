@@ -55,7 +55,7 @@ log = structlog.get_logger("daemon")
 
 ANSWER_GRACE_MS = 600_000  # ten minutes in which even an answer that came too late is offered
 READY_WAIT_S = 10.0
-RELOADABLE = frozenset({"routes", "prompts", "routing", "log", "include"})
+RELOADABLE = frozenset({"routes", "prompts", "routing", "privacy", "log", "include"})
 
 
 class Daemon:
@@ -379,8 +379,9 @@ class Daemon:
             )
 
     def _judged_by(self, settings: Settings) -> Settings:
-        """The tiers and listeners stay as they run: a judge must not trust a tier that its lane does not."""
-        return settings.model_copy(update={"tiers": self._settings.tiers, "listeners": self._settings.listeners})
+        """The tiers and listeners stay as they run; what may be seen by a tier is taken from it at once."""
+        tiers = wiring.trusted_by_both(self._settings.tiers, settings.tiers)
+        return settings.model_copy(update={"tiers": tiers, "listeners": self._settings.listeners})
 
     # --- answers to the outside ---------------------------------------------------------------------
 

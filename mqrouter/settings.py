@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
 
 from mqrouter.core.admission import QueueLimits, WhenFull
 from mqrouter.core.disk_space import Thresholds
+from mqrouter.core.personal_data import Kind
 
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=1)]
@@ -229,6 +230,24 @@ class Routing(Section):
     auto_tune: AutoTune = Field(default_factory=AutoTune, description="learning from feedback by itself")
 
 
+class Privacy(Section):
+    """What stays on this device and on trusted tiers, beyond what its sender marks with `private`."""
+
+    topics: list[Annotated[str, Field(min_length=1)]] = Field(
+        default_factory=list, description="topic filters; whatever is asked there is private"
+    )
+    devices: list[Annotated[str, Field(min_length=1)]] = Field(
+        default_factory=list, description="names, or patterns with *; whatever such a device asks is private"
+    )
+    detect: list[Kind] = Field(
+        [Kind.EMAIL, Kind.PHONE, Kind.SECRET, Kind.IBAN, Kind.CARD, Kind.ID, Kind.LOCATION],
+        description="kinds of data that make a question private",
+    )
+    region: str | None = Field(
+        None, pattern=r"^[A-Z]{2}$", description="country of phone numbers that are written without its code"
+    )
+
+
 class Route(Section):
     description: str = Field("", description="one line for people")
     examples: list[Annotated[str, Field(min_length=1)]] = Field(
@@ -292,6 +311,9 @@ class OpenAiTier(TierBase):
     kind: Literal["openai"] = Field(description="local, or openai")
     url: str = Field(pattern=r"^https?://[^\s]+$", description="base address, with /v1 where the server has it")
     api_key: Secret | None = Field(None, description="bearer token, by reference")
+    redact: bool = Field(
+        False, description="may see questions that are private for data found in them, once that is replaced"
+    )
     connect_timeout_s: Seconds = Field(5.0, description="limit for name look-up, TCP and TLS")
     first_token_timeout_s: Seconds = Field(60.0, description="limit to the first token; a cold load takes long")
     idle_timeout_s: Seconds = Field(20.0, description="limit between two tokens")
@@ -353,6 +375,7 @@ class Settings(Section):
     embedder: Embedder = Field(default_factory=Embedder)
     routing: Routing = Field(default_factory=Routing)
     tiers: dict[Name, Tier] = Field(default_factory=_default_tiers)
+    privacy: Privacy = Field(default_factory=Privacy)
     retry: Retry = Field(default_factory=Retry)
     log: LogSettings = Field(default_factory=LogSettings)
     service: Service = Field(default_factory=Service)

@@ -15,6 +15,7 @@ from mqrouter.core.backoff import Backoff
 from mqrouter.core.breaker import Breaker
 from mqrouter.core.decode import Limits
 from mqrouter.core.policy import TierFacts
+from mqrouter.core.privacy import Privacy
 from mqrouter.core.spending import Meter, TierLimits
 from mqrouter.core.topics import TopicMap, build_topic_map
 from mqrouter.edge.chat import ChatOptions, ChatWorker
@@ -134,7 +135,6 @@ def attempt_limits(settings: Settings, tier: Tier) -> AttemptLimits:
     return AttemptLimits(
         total_timeout_s=tier.total_timeout_s,
         is_local=isinstance(tier, LocalTier),
-        is_trusted=tier.trusted,
         logs_text=settings.log.include_text,
         max_attempts=settings.retry.max_attempts,
         backoff=round_backoff(settings),
@@ -329,7 +329,13 @@ async def build_judge(settings: Settings, embedder: LlamaEmbedder, vectors: Exam
         tier_order=tier_order(settings, learnt),
         switch_margin=routing.session_switch_margin,
         session_max_age_s=routing.session_max_age_s,
+        privacy=privacy(settings),
     )
+
+
+def privacy(settings: Settings) -> Privacy:
+    rules = settings.privacy
+    return Privacy(tuple(rules.topics), tuple(rules.devices), frozenset(rules.detect), rules.region)
 
 
 def _learnt_or_raise(settings: Settings, fingerprint: str, named: Mapping[KeyPath, str]) -> Artefact | None:
@@ -346,9 +352,29 @@ def _learnt_or_raise(settings: Settings, fingerprint: str, named: Mapping[KeyPat
 
 def tier_facts(tiers: Mapping[str, Tier]) -> dict[str, TierFacts]:
     return {
-        name: TierFacts(name, isinstance(tier, LocalTier), tier.trusted, tier.context_chars)
+        name: TierFacts(
+            name,
+            is_local=isinstance(tier, LocalTier),
+            is_trusted=tier.trusted,
+            context_chars=tier.context_chars,
+            redacts=not isinstance(tier, LocalTier) and tier.redact,
+        )
         for name, tier in tiers.items()
     }
+
+
+def trusted_by_both(running: Mapping[str, Tier], wanted: Mapping[str, Tier]) -> dict[str, Tier]:
+    """Returns the running tiers, of which one is only trusted, or sent what is redacted, where both say so."""
+    found: dict[str, Tier] = {}
+    for name, tier in running.items():
+        other = wanted.get(name)
+        if isinstance(tier, LocalTier):
+            found[name] = tier
+        else:
+            is_trusted = tier.trusted and other is not None and other.trusted
+            is_redacting = tier.redact and other is not None and not isinstance(other, LocalTier) and other.redact
+            found[name] = tier.model_copy(update={"trusted": is_trusted, "redact": is_redacting})
+    return found
 
 
 def example_vectors(settings: Settings, fingerprint: str, *, is_read_only: bool = False) -> ExampleVectors:

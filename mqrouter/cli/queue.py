@@ -321,6 +321,10 @@ def format_decision(decision: dict[str, Any]) -> list[str]:
         order = "the weak tiers first" if gain["is_weak_first"] else "as configured"
         why = ", as before in this session" if gain["is_sessions"] else ""
         lines.append(f"  gain:     {gain['expected']:+.3f} expected, least {gain['least']:+.3f}: {order}{why}")
+    from mqrouter.core.privacy import private_by
+
+    if names := decision.get("private_by"):  # rows of earlier versions say nothing of it
+        lines.append(f"  private:  {private_by(names).reason}")
     lines += [f"  struck:   {struck['tier']}: {struck['reason']}{_until(struck)}" for struck in decision["struck"]]
     others = [f"{entry['route']} {entry['score']:.3f}" for entry in decision["ranked"]]
     lines.append(f"  ranked:   {', '.join(others)}")

@@ -144,6 +144,7 @@ class Decide:
             strategy=None if rule is None else rule.strategy,
             session=await self._session_of(request),
             tiers=self._board.signals(),
+            private_by=request.private_by | self.judge.privacy.look(question, request.topic, request.device),
         )
         plan = judgement.tier_plan
         if judgement.decision.route is None:

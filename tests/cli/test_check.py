@@ -48,6 +48,13 @@ def test_valid_configuration_is_summed_up() -> None:
     assert result.stderr == ""
 
 
+def test_privacy_that_would_protect_nothing_is_a_problem() -> None:
+    result = check(VALID + '[privacy]\ntopics = ["office/#/x"]\nregion = "UK"\ndetect = ["mail"]\n')
+    assert result.exit_code == Exit.CONFIG
+    for place, what in (("13:11", "# must be a level"), ("14:1", "no country UK"), ("15:11", 'did you mean "email"?')):
+        assert any(f":{place}: " in line and what in line for line in result.stderr.splitlines()), result.stderr
+
+
 def test_every_problem_is_one_line_of_stderr() -> None:
     result = check(VALID + '[mqtt]\nport = 0\nhots = "x"\n')
 

@@ -51,6 +51,17 @@ def test_tier_struck_out_for_now_shows_until_when() -> None:
     assert "  struck:   edge: too long" in lines
 
 
+def test_kind_of_private_data_is_shown() -> None:
+    decision = {
+        "route": "water", "best": "water", "reason": "above_threshold", "score": 0.5, "threshold": 0.3, "margin": 0.1,
+        "strategy": "semantic", "tiers": [], "when_offline": "queue", "ranked": [], "nearest": [], "is_cut": False,
+        "struck": [{"tier": "hub", "reason": "private: the tier is not trusted"}], "private_by": ["topic", "phone"],
+    }  # fmt: skip
+    lines = format_decision(decision)
+    assert "  private:  its topic is private, it holds a phone number" in lines
+    assert "  struck:   hub: private: the tier is not trusted" in lines
+
+
 def test_order_by_gain_and_inheritance_are_shown() -> None:
     gain = {"expected": 0.031, "least": 0.1, "is_weak_first": True, "is_sessions": False}
     decision = {

@@ -31,6 +31,17 @@ def test_private_question_without_a_trusted_tier_is_refused() -> None:
     assert (found.tiers, found.refusal) == ((), ErrorCode.PRIVATE_UNANSWERABLE)
 
 
+def test_question_that_can_be_redacted_meets_the_tiers_that_redact() -> None:
+    facts = FACTS | {"mask": TierFacts("mask", is_local=False, is_trusted=False, context_chars=100, redacts=True)}
+
+    def tiers(**more: bool) -> tuple[str, ...]:
+        rules = {"is_private": True, "fall_back_locally": False} | more
+        return plan_tiers(("cloud", "mask", "hub"), facts, chars=10, **rules).tiers
+
+    assert tiers(is_redactable=True) == ("mask", "hub")
+    assert tiers(is_redactable=False) == ("hub",)
+
+
 def test_private_question_falls_back_to_this_device_only() -> None:
     assert plan("cloud", private=True, local=True).tiers == ("edge",)
 
