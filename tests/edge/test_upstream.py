@@ -6,22 +6,26 @@ import asyncio
 import email.utils
 import json
 import socket
+import ssl
 import struct
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import pytest
+import trustme
 from aiohttp import web
 from pydantic import SecretStr
+from structlog.testing import capture_logs
 
 from mqrouter.core.events import Delta, Done, TierCall, TierEvent
 from mqrouter.core.request import Message
-from mqrouter.edge import upstream
-from mqrouter.edge.upstream import OpenAiClient, UpstreamOptions, retry_after_s
-from mqrouter.errors import CredentialsError, PermanentError, TransientError, UnreachableError
+from mqrouter.edge.upstream import OpenAiWire, UpstreamClient, UpstreamOptions
+from mqrouter.edge.upstream.refusals import retry_after_s
+from mqrouter.errors import ConfigError, CredentialsError, PermanentError, TransientError, UnreachableError
 
 OPTIONS = UpstreamOptions(
     name="hub",
@@ -36,6 +40,13 @@ OPTIONS = UpstreamOptions(
     idle_timeout_s=2.0,
 )
 CALL = TierCall("r1", (Message("system", "Be brief."), Message("user", "wet?")), 30.0)
+
+
+def openai(url: str = OPTIONS.url, **options: Any) -> UpstreamClient:
+    chosen = replace(OPTIONS, url=url, **options)
+    return UpstreamClient(chosen, OpenAiWire(chosen))
+
+
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
@@ -119,8 +130,8 @@ async def server() -> AsyncIterator[Server]:
 
 
 async def ask(url: str, **options: Any) -> list[TierEvent]:
-    async with OpenAiClient(replace(OPTIONS, url=url, **options)) as client:
-        return [event async for event in client.stream(CALL)]
+    async with openai(url, **options) as tier:
+        return [event async for event in tier.stream(CALL)]
 
 
 def text_of(events: list[TierEvent]) -> str:
@@ -245,8 +256,20 @@ async def test_body_shorter_than_announced_is_a_failed_attempt() -> None:
             await ask(url)
 
 
+async def test_filtered_answer_is_refused_and_not_taken_for_whole(server: Server) -> None:
+    server.handler = server.streamed(chunk("Half"), chunk(finish="content_filter"), DONE)
+    with pytest.raises(PermanentError, match="filter"):
+        await ask(server.url)
+
+
+async def test_web_page_in_place_of_an_answer_is_said_to_be_one(server: Server) -> None:
+    server.handler = server.streamed(b"<html>Log in here</html>", content_type="text/html; charset=utf-8")
+    with pytest.raises(TransientError, match="web page"):
+        await ask(server.url)
+
+
 async def test_endless_answer_is_cut(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(upstream, "MAX_ANSWER_BYTES", 10_000)
+    monkeypatch.setattr("mqrouter.edge.upstream.body.MAX_ANSWER_BYTES", 10_000)
     server.handler = server.streamed(*[chunk("x" * 1000)] * 50)
     with pytest.raises(TransientError, match="larger than 10000 bytes"):
         await ask(server.url)
@@ -377,14 +400,122 @@ async def test_slow_first_token_is_cut(server: Server) -> None:
 
 async def test_headers_without_a_first_token_are_cut(server: Server) -> None:
     server.handler = server.streamed(b"", DONE, pause=asyncio.Event())
-    with pytest.raises(TransientError, match=r"silent for 0\.2 s"):
+    with pytest.raises(TransientError, match=r"no token within 0\.2 s"):
         await ask(server.url, first_token_timeout_s=0.2, idle_timeout_s=30.0)
+
+
+async def test_first_token_has_one_limit_from_the_request_on(server: Server) -> None:
+    async def headers_late(request: web.Request) -> web.StreamResponse:
+        await asyncio.sleep(0.6)  # the server's own delay: most of the limit
+        response = web.StreamResponse()
+        await response.prepare(request)
+        await asyncio.Event().wait()
+        return response
+
+    server.handler = headers_late
+    started_s = time.monotonic()
+    with pytest.raises(TransientError, match="no token within 1 s"):
+        await ask(server.url, first_token_timeout_s=1.0)
+    assert time.monotonic() - started_s < 1.5
+
+
+@pytest.mark.parametrize("sign", [b": still here\n\n", chunk(), chunk("")])
+async def test_signs_without_a_token_do_not_prolong_the_wait_for_one(server: Server, sign: bytes) -> None:
+    async def busy(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse()
+        await response.prepare(request)
+        while True:
+            await response.write(sign)
+            await asyncio.sleep(0.01)
+
+    server.handler = busy
+    with pytest.raises(TransientError, match=r"no token within 0\.3 s"):
+        await ask(server.url, first_token_timeout_s=0.3, idle_timeout_s=30.0)
+
+
+async def test_comments_do_not_hide_silence_between_tokens(server: Server) -> None:
+    async def busy(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse()
+        await response.prepare(request)
+        await response.write(chunk("Half"))
+        while True:
+            await response.write(b": still here\n\n")
+            await asyncio.sleep(0.01)
+
+    server.handler = busy
+    with pytest.raises(TransientError, match=r"silent for 0\.3 s"):
+        await ask(server.url, first_token_timeout_s=30.0, idle_timeout_s=0.3)
+
+
+@pytest.mark.parametrize("key", ["reasoning_content", "reasoning"])
+async def test_thinking_is_a_sign_of_life_and_no_part_of_the_answer(server: Server, key: str) -> None:
+    async def think(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse()
+        await response.prepare(request)
+        for _ in range(8):
+            await response.write(chunk(choices=[{"delta": {key: "hm", "content": None}, "finish_reason": None}]))
+            await asyncio.sleep(0.1)
+        await response.write(chunk("Yes.", finish="stop"))
+        return response
+
+    server.handler = think
+    assert text_of(await ask(server.url, first_token_timeout_s=0.5, idle_timeout_s=0.5)) == "Yes."
 
 
 async def test_silence_between_tokens_is_cut(server: Server) -> None:
     server.handler = server.streamed(chunk("Half"), DONE, pause=asyncio.Event())
     with pytest.raises(TransientError, match=r"silent for 0\.2 s"):
         await ask(server.url, first_token_timeout_s=30.0, idle_timeout_s=0.2)
+
+
+@dataclass(frozen=True)
+class TlsServer:
+    url: str
+    ca_file: Path
+
+
+@pytest.fixture
+async def tls_server(tmp_path: Path) -> AsyncIterator[TlsServer]:
+    """Answers over TLS for 127.0.0.1, with a certificate that only `ca_file` vouches for."""
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path(str(tmp_path / "ca.crt"))
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    authority.issue_cert("127.0.0.1").configure_cert(context)
+    body = json.dumps(WHOLE).encode()
+
+    async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await read_request(reader)
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body))
+        await writer.drain()
+        writer.close()
+
+    async with await asyncio.start_server(handle, "127.0.0.1", 0, ssl=context) as server:
+        yield TlsServer(f"https://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1", tmp_path / "ca.crt")
+
+
+async def test_server_of_ones_own_authority_is_trusted_by_its_file(tls_server: TlsServer) -> None:
+    assert text_of(await ask(tls_server.url, ca_file=tls_server.ca_file)) == "Very wet."
+
+
+async def test_certificate_of_nobody_known_is_said_to_be_the_reason(tls_server: TlsServer) -> None:
+    with pytest.raises(UnreachableError, match=r"certificate of 127\.0\.0\.1:\d+ is not accepted: .*ca_file"):
+        await ask(tls_server.url)
+
+
+async def test_certificate_for_another_name_is_said_to_be_the_reason(tls_server: TlsServer) -> None:
+    with pytest.raises(UnreachableError, match=r"is not accepted: .*localhost"):
+        await ask(tls_server.url.replace("127.0.0.1", "localhost"), ca_file=tls_server.ca_file)
+
+
+async def test_https_to_a_server_without_it_says_so(server: Server) -> None:
+    with pytest.raises(UnreachableError, match=r"no TLS with 127\.0\.0\.1"):
+        await ask(server.url.replace("http:", "https:"))
+
+
+async def test_authority_that_is_no_certificate_is_a_problem_of_the_configuration(tmp_path: Path) -> None:
+    (tmp_path / "ca.crt").write_text("not a certificate")
+    with pytest.raises(ConfigError, match=r"tiers\.hub\.ca_file: .* is no file of certificates"):
+        await ask(OPTIONS.url, ca_file=tmp_path / "ca.crt")
 
 
 @pytest.mark.parametrize("with_reset", [False, True])
@@ -406,9 +537,9 @@ async def test_dropped_kept_alive_connection_is_replaced_at_once(with_reset: boo
             writer.transport.abort()
         writer.close()
 
-    async with raw_server(handle) as url, OpenAiClient(replace(OPTIONS, url=url)) as client:
+    async with raw_server(handle) as url, openai(url) as tier:
         for _ in range(2):
-            assert text_of([event async for event in client.stream(CALL)]) == "Very wet."
+            assert text_of([event async for event in tier.stream(CALL)]) == "Very wet."
     assert connections == 2
 
 
@@ -460,8 +591,8 @@ async def test_reader_that_leaves_ends_the_generation(server: Server) -> None:
             raise
 
     server.handler = endless
-    async with OpenAiClient(replace(OPTIONS, url=server.url)) as client:
-        stream = client.stream(CALL)
+    async with openai(server.url) as tier:
+        stream = tier.stream(CALL)
         assert await anext(stream) == Delta("and ")
         await stream.aclose()
         async with asyncio.timeout(5):
@@ -477,19 +608,45 @@ async def test_reader_that_leaves_ends_the_generation(server: Server) -> None:
 )
 async def test_probe_asks_for_the_models_and_never_for_a_generation(server: Server, status: int, is_up: bool) -> None:
     server.models_status = status
-    async with OpenAiClient(replace(OPTIONS, url=server.url)) as client:
-        assert await client.probe() is is_up
+    async with openai(server.url) as tier:
+        assert await tier.probe() is is_up
     assert server.requests == []
 
 
 async def test_probe_of_nobody_is_false(monkeypatch: pytest.MonkeyPatch) -> None:
-    async with OpenAiClient(OPTIONS) as client:
-        assert await client.probe() is False
+    async with openai() as tier:
+        assert await tier.probe() is False
 
     async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.read()
         writer.close()
 
-    monkeypatch.setattr(upstream, "PROBE_TIMEOUT_S", 0.2)
-    async with raw_server(silent) as url, OpenAiClient(replace(OPTIONS, url=url)) as client:
-        assert await client.probe() is False
+    monkeypatch.setattr("mqrouter.edge.upstream.client.PROBE_TIMEOUT_S", 0.2)
+    async with raw_server(silent) as url, openai(url) as tier:
+        assert await tier.probe() is False
+
+
+# --- keeping warm -----------------------------------------------------------------------------------
+
+
+async def test_warming_asks_for_one_token(server: Server) -> None:
+    async with openai(server.url) as tier:
+        await tier.warm()
+    ((headers, body),) = server.requests
+    assert (body["max_tokens"], body["stream"], body["model"]) == (1, False, "asked-model")
+    assert "Idempotency-Key" not in headers
+
+
+async def test_warming_nobody_says_so() -> None:
+    async with openai() as tier:
+        with pytest.raises(UnreachableError):
+            await tier.warm()
+
+
+async def test_reason_why_a_probe_failed_is_logged_once(server: Server) -> None:
+    server.models_status = 503
+    with capture_logs() as logged:
+        async with openai(server.url) as tier:
+            for _ in range(3):
+                await tier.probe()
+    assert [(event["event"], event["error"]) for event in logged] == [("upstream.probe_failed", "HTTP 503")]
