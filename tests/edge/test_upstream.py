@@ -154,7 +154,18 @@ async def raw_server(
 async def test_streamed_answer_comes_in_pieces_with_its_usage(server: Server) -> None:
     server.handler = server.streamed(chunk(""), chunk("Ye"), chunk("s."), chunk(finish="stop"), USAGE, DONE)
     events = await ask(server.url)
-    assert events == [Delta("Ye"), Delta("s."), Done("stop", "real-model", 11, 2)]
+    assert (text_of(events), events[-1]) == ("Yes.", Done("stop", "real-model", 11, 2))
+
+
+async def test_text_is_handed_on_as_it_comes(server: Server) -> None:
+    pause = asyncio.Event()
+    server.handler = server.streamed(chunk("Ye"), chunk("s.", finish="stop"), pause=pause)
+    async with openai(server.url) as tier:
+        stream = tier.stream(CALL)
+        assert await anext(stream) == Delta("Ye")
+        pause.set()
+        assert await anext(stream) == Delta("s.")
+        await stream.aclose()
 
 
 async def test_stream_without_done_marker_ends_with_its_finish_reason(server: Server) -> None:

@@ -49,6 +49,10 @@ async def ask(server: OllamaServer, *, own: OllamaOptions | None = None, **optio
         return [event async for event in tier.stream(CALL)]
 
 
+def text_of(events: list[TierEvent]) -> str:
+    return "".join(event.text for event in events if isinstance(event, Delta))
+
+
 def says(server: OllamaServer, **behaviour: Any) -> None:
     server.behaviour = lambda _question: Behaviour(**behaviour)
 
@@ -58,7 +62,8 @@ def says(server: OllamaServer, **behaviour: Any) -> None:
 
 async def test_answer_comes_in_pieces_with_its_usage(server: OllamaServer) -> None:
     says(server, text="Very wet.")
-    assert await ask(server) == [Delta("Very"), Delta(" wet."), Done("stop", "llama3.2", 3, 2)]
+    events = await ask(server)
+    assert (text_of(events), events[-1]) == ("Very wet.", Done("stop", "llama3.2", 3, 2))
 
 
 async def test_request_says_what_is_configured_and_no_more(server: OllamaServer) -> None:
@@ -93,6 +98,16 @@ def test_object_cut_anywhere_is_read_whole() -> None:
     reader = Chat("m")
     found = [event for byte in data.encode() for event in reader.feed(bytes([byte])).events]
     assert found == [Delta("größer 🐄"), Done("stop", "m", 0, 3)]
+
+
+async def test_text_is_handed_on_as_it_comes(server: OllamaServer) -> None:
+    pause = asyncio.Event()
+    says(server, text="Yes.", pause=pause)
+    async with ollama(server) as tier:
+        stream = tier.stream(CALL)
+        assert await anext(stream) == Delta("Yes.")
+        pause.set()
+        assert await anext(stream) == Done("stop", "llama3.2", 3, 1)
 
 
 def test_answer_in_one_piece_is_understood() -> None:

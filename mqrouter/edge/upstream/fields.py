@@ -6,6 +6,7 @@ import json
 from typing import Any
 
 from mqrouter.core.answer_check import mended
+from mqrouter.core.events import Delta, TierEvent
 from mqrouter.errors import TransientError
 
 MAX_NAME_CHARS = 128
@@ -15,7 +16,7 @@ MAX_DETAIL_CHARS = 200
 def as_object(payload: bytes) -> dict[str, Any]:
     """Raises TransientError for what is no JSON object."""
     try:
-        value = json.loads(payload)
+        value = json.loads(payload.decode("utf-8", "surrogatepass"))  # bytes would be guessed at first, for each token
     except (ValueError, RecursionError) as error:
         raise TransientError("the answer is not valid JSON") from error
     if not isinstance(value, dict):
@@ -41,7 +42,15 @@ def count_of(value: object) -> int:
 def model_of(value: dict[str, Any], otherwise: str) -> str:
     """Returns the name of the model that answers, bounded and fit to be written."""
     name = value.get("model")
+    if name == otherwise:  # as in every token but the first
+        return otherwise
     return mended(name)[:MAX_NAME_CHARS] if isinstance(name, str) and name else otherwise
+
+
+def delta_of(texts: list[str]) -> list[TierEvent]:
+    """Returns what came in one piece of the body as one Delta; none where there is no text in it."""
+    text = "".join(texts)
+    return [Delta(text)] if text else []
 
 
 def error_of(value: dict[str, Any]) -> str:

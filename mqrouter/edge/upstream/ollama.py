@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from mqrouter.core.events import Delta, Done, TierCall, TierEvent
-from mqrouter.edge.upstream.fields import as_object, count_of, model_of, raise_if_failed, text_of
+from mqrouter.core.events import Done, TierCall, TierEvent
+from mqrouter.edge.upstream.fields import as_object, count_of, delta_of, model_of, raise_if_failed, text_of
 from mqrouter.edge.upstream.options import OllamaOptions, UpstreamOptions
 from mqrouter.edge.upstream.wire import Readings
 from mqrouter.errors import TransientError
@@ -76,26 +76,34 @@ class Chat:
         *lines, self._rest = (self._rest + chunk).split(b"\n")
         if len(self._rest) > MAX_LINE_BYTES:
             raise TransientError("a line of the answer never ends")
-        lines = [line for line in lines if line.strip()]
-        events = [event for line in lines for event in self._event(as_object(line))]
-        return Readings(events, is_sign_of_life=bool(lines), has_begun=self._has_begun)
+        return self._read([line for line in lines if line.strip()])
 
     def close(self) -> list[TierEvent]:
-        events = self._event(as_object(self._rest)) if self._rest.strip() else []
+        events = self._read([self._rest] if self._rest.strip() else []).events
         if not any(isinstance(event, Done) for event in events):
             raise TransientError("the stream was cut before its end")
         return events
 
-    def _event(self, value: dict[str, Any]) -> list[TierEvent]:
+    def _read(self, lines: list[bytes]) -> Readings:
+        texts: list[str] = []
+        end: list[TierEvent] = []
+        for line in lines:
+            value = as_object(line)
+            texts.append(self._text(value))
+            if value.get("done") is True:
+                end = [self._done(value)]
+                break
+        return Readings(delta_of(texts) + end, is_sign_of_life=bool(lines), has_begun=self._has_begun)
+
+    def _text(self, value: dict[str, Any]) -> str:
+        """Returns the text of one object."""
         raise_if_failed(value)
         self._model = model_of(value, self._model)
         message = value.get("message")
         text = text_of(message)
-        is_done = value.get("done") is True
         thinks = isinstance(message, dict) and bool(message.get("thinking"))
-        self._has_begun = self._has_begun or bool(text) or thinks or is_done
-        events: list[TierEvent] = [Delta(text)] if text else []
-        return [*events, self._done(value)] if is_done else events
+        self._has_begun = self._has_begun or bool(text) or thinks or value.get("done") is True
+        return text
 
     def _done(self, value: dict[str, Any]) -> Done:
         reason = value.get("done_reason")

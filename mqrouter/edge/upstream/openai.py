@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from mqrouter.core.events import Delta, Done, TierCall, TierEvent
-from mqrouter.edge.upstream.fields import as_object, count_of, model_of, raise_if_failed, text_of
+from mqrouter.edge.upstream.fields import as_object, count_of, delta_of, model_of, raise_if_failed, text_of
 from mqrouter.edge.upstream.options import UpstreamOptions
 from mqrouter.edge.upstream.sse import SseParser
 from mqrouter.edge.upstream.wire import Readings
@@ -70,8 +70,14 @@ class Completion:
             payloads = self._sse.feed(chunk)
         except ValueError as error:
             raise TransientError(str(error)) from error
-        events = [event for payload in payloads for event in self._event(payload)]
-        return Readings(events, is_sign_of_life=bool(payloads), has_begun=self._has_begun)
+        texts: list[str] = []
+        end: list[TierEvent] = []
+        for payload in payloads:
+            if payload.strip() == b"[DONE]":
+                end = [self._end()]
+                break
+            texts.append(self._text(as_object(payload)))
+        return Readings(delta_of(texts) + end, is_sign_of_life=bool(payloads), has_begun=self._has_begun)
 
     def close(self) -> list[TierEvent]:
         if self._is_stream is False:
@@ -80,12 +86,13 @@ class Completion:
             raise TransientError("the stream was cut before its end")
         return [self._done()]
 
-    def _event(self, payload: bytes) -> list[TierEvent]:
-        if payload.strip() == b"[DONE]":
-            if self._finish_reason is None:
-                raise TransientError("the stream ended without a finish_reason")
-            return [self._done()]
-        value = as_object(payload)
+    def _end(self) -> Done:
+        if self._finish_reason is None:
+            raise TransientError("the stream ended without a finish_reason")
+        return self._done()
+
+    def _text(self, value: dict[str, Any]) -> str:
+        """Returns the text of one event."""
         self._note(value)
         text = ""
         for choice in _choices(value):
@@ -93,7 +100,7 @@ class Completion:
             text += text_of(delta)
             self._finish(choice)
             self._has_begun = self._has_begun or bool(text or self._finish_reason or _thinks(delta))
-        return [Delta(text)] if text else []
+        return text
 
     def _from_whole(self, value: dict[str, Any]) -> list[TierEvent]:
         self._note(value)
