@@ -11,6 +11,7 @@ from mqrouter.errors import TransientError
 
 MAX_NAME_CHARS = 128
 MAX_DETAIL_CHARS = 200
+MAX_TOKENS = 1 << 31
 
 
 def as_object(payload: bytes) -> dict[str, Any]:
@@ -35,8 +36,8 @@ def text_of(message: object) -> str:
 
 
 def count_of(value: object) -> int:
-    """Returns a number of tokens, 0 where the server named none."""
-    return value if isinstance(value, int) and value >= 0 else 0
+    """Returns a number of tokens, 0 where the server named none that can be one."""
+    return value if type(value) is int and 0 <= value <= MAX_TOKENS else 0
 
 
 def model_of(value: dict[str, Any], otherwise: str) -> str:

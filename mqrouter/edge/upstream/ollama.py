@@ -53,7 +53,8 @@ class OllamaWire:
             models = as_object(body).get("models")
         except TransientError as error:
             return str(error)
-        names = {_full_name(str(entry.get("name"))) for entry in models or () if isinstance(entry, dict)}
+        entries = models if isinstance(models, list) else []
+        names = {_full_name(str(entry.get("name"))) for entry in entries if isinstance(entry, dict)}
         is_hosted = self._options.model.endswith("cloud")  # answered elsewhere, listed or not
         return None if is_hosted or _full_name(self._options.model) in names else self._missing()
 

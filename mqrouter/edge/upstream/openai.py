@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from mqrouter.core.events import Delta, Done, TierCall, TierEvent
+from mqrouter.core.events import Done, TierCall, TierEvent
 from mqrouter.edge.upstream.fields import as_object, count_of, delta_of, model_of, raise_if_failed, text_of
 from mqrouter.edge.upstream.options import UpstreamOptions
 from mqrouter.edge.upstream.sse import SseParser
@@ -44,7 +44,9 @@ class OpenAiWire:
         return None if status < 300 or status in (400, 404, 405, 422) else f"HTTP {status}"
 
     def remedy(self, status: int, detail: str) -> str:
-        return ""
+        if status != 404:
+            return ""
+        return f'is "{self._options.model}" a model of this server, and its address right? Most end in /v1'
 
 
 class Completion:
@@ -109,7 +111,7 @@ class Completion:
             raise TransientError("the answer has no choices")
         self._finish_reason = "stop"
         self._finish(choices[0])
-        return [Delta(text_of(choices[0].get("message"))), self._done()]
+        return [*delta_of([text_of(choices[0].get("message"))]), self._done()]
 
     def _finish(self, choice: dict[str, Any]) -> None:
         self._finish_reason = choice.get("finish_reason") or self._finish_reason
