@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import socket
 import ssl
+from functools import partial
 
 import aiohttp
 
 from mqrouter.edge.upstream.names import Resolver
 from mqrouter.edge.upstream.options import UpstreamOptions
 from mqrouter.errors import TransientError, UnreachableError
+
+PINGS = 3
 
 
 class DroppedError(TransientError):
@@ -23,9 +27,28 @@ def open_session(options: UpstreamOptions) -> aiohttp.ClientSession:
     trust = True if options.ca_file is None else ssl.create_default_context(cafile=options.ca_file)
     return aiohttp.ClientSession(
         headers=headers,
-        connector=aiohttp.TCPConnector(limit=options.concurrency + 2, resolver=Resolver(), ssl=trust),
+        connector=aiohttp.TCPConnector(
+            limit=options.concurrency + 2,  # besides the questions one probe, and one call that keeps the model warm
+            resolver=Resolver(),
+            ssl=trust,
+            socket_factory=partial(_watched_socket, gone_after_s=options.connect_timeout_s),
+        ),
         timeout=aiohttp.ClientTimeout(total=None, connect=options.connect_timeout_s),
     )
+
+
+def _watched_socket(address: aiohttp.AddrInfoType, *, gone_after_s: float) -> socket.socket:
+    """A machine that lost its power says no goodbye: TCP itself asks for it, so that this is told from a cold load."""
+    family, kind, protocol, _, _ = address
+    opened = socket.socket(family, kind, protocol)
+    opened.setblocking(False)
+    opened.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    pause_s = max(1, round(gone_after_s / PINGS))
+    limits = {"TCP_KEEPIDLE": pause_s, "TCP_KEEPINTVL": pause_s, "TCP_KEEPCNT": PINGS}
+    for name, value in (limits | {"TCP_USER_TIMEOUT": round(2000 * gone_after_s)}).items():
+        if hasattr(socket, name):  # not everywhere
+            opened.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
+    return opened
 
 
 def translated(error: Exception, options: UpstreamOptions) -> TransientError:
