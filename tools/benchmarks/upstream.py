@@ -31,6 +31,7 @@ TOKENS = 200
 PAUSE_MS = 2.5
 """Between two tokens: 400 tokens/s, ten times what a hub is good for."""
 QUESTIONS = 600
+BARE = "bare aiohttp"
 
 GATEWAY = """
 include = []
@@ -84,21 +85,29 @@ def measure(*, share: float) -> list[Figure]:
         unpaced = asyncio.run(_compared(port, f"{TOKENS} tokens, 0 ms", int(ROUNDS * share)))
         with workplace() as folder:
             down_ms, up_ms = _outage(folder, port, int(QUESTIONS * share))
-    rate = f"{1000 / PAUSE_MS:.0f} tokens/s"
-    return [*_client_figures(rate, *paced), *_client_figures("unpaced", *unpaced), *_outage_figures(down_ms, up_ms)]
+    return [*_first_token_figures(*paced), *_rate_figures(*paced, *unpaced), *_outage_figures(down_ms, up_ms)]
 
 
-def _client_figures(pace: str, ours: list[Timing], bare: list[Timing]) -> list[Figure]:
+def _first_token_figures(ours: list[Timing], bare: list[Timing]) -> list[Figure]:
     first_ms, bare_first_ms = (1000 * percentile([one.first_s for one in found], 0.5) for found in (ours, bare))
-    per_s, bare_per_s = (percentile([one.per_s for one in found], 0.5) for found in (ours, bare))
-    name = "bare aiohttp"
     return [
-        Figure("upstream", f"first token p50, {pace}", first_ms, "ms", bare_first_ms, name),
-        Figure(
-            "upstream", f"added to the first token p50, {pace}", first_ms - bare_first_ms, "ms", 3, "limit", "<= 1.0"
-        ),
-        Figure("upstream", f"token rate p50, {pace}", per_s, "/s", bare_per_s, name, ">= 0.95"),
+        Figure("upstream", "first token p50", first_ms, "ms", bare_first_ms, BARE),
+        Figure("upstream", "added to the first token p50", first_ms - bare_first_ms, "ms", 3, "limit", "<= 1.0"),
     ]
+
+
+def _rate_figures(
+    ours: list[Timing], bare: list[Timing], unpaced: list[Timing], bare_unpaced: list[Timing]
+) -> list[Figure]:
+    paces = ((f"server writes {1000 / PAUSE_MS:.0f} /s", ours, bare), ("server writes at once", unpaced, bare_unpaced))
+    return [
+        Figure("upstream", f"tokens p50, {pace}", _rate(ours), "/s", _rate(bare), BARE, ">= 0.95")
+        for pace, ours, bare in paces
+    ]
+
+
+def _rate(found: list[Timing]) -> float:
+    return percentile([one.per_s for one in found], 0.5)
 
 
 def _outage_figures(down_ms: list[float], up_ms: list[float]) -> list[Figure]:
