@@ -44,8 +44,11 @@ class Exchange:
 
 def read(name: str) -> list[Exchange]:
     """Returns the exchanges of tests/recorded/NAME.jsonl."""
-    lines = (RECORDED / f"{name}.jsonl").read_text(encoding="utf-8").splitlines()
-    return [Exchange(**json.loads(line)) for line in lines]
+    return read_file(RECORDED / f"{name}.jsonl")
+
+
+def read_file(path: Path) -> list[Exchange]:
+    return [Exchange(**json.loads(line)) for line in path.read_text(encoding="utf-8").splitlines()]
 
 
 def as_text(chunk: bytes) -> str:

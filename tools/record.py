@@ -56,7 +56,8 @@ async def _serve(url: str, file: Path, port: int) -> None:
         runner = web.AppRunner(app, access_log=None)
         await runner.setup()
         await web.TCPSite(runner, "127.0.0.1", port).start()
-        print(f"recording http://127.0.0.1:{port} to {file}; end with Ctrl+C", file=sys.stderr, flush=True)
+        place = f"http://127.0.0.1:{runner.addresses[0][1]}"
+        print(f"recording {place} to {file}; end with Ctrl+C", file=sys.stderr, flush=True)
         try:
             await asyncio.Event().wait()
         finally:
@@ -66,7 +67,7 @@ async def _serve(url: str, file: Path, port: int) -> None:
 @click.command("record")
 @click.argument("url")
 @click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
-@click.option("--port", default=8099, show_default=True, help="Where to listen, on loopback.")
+@click.option("--port", default=8099, show_default=True, help="Where to listen, on loopback; 0: anywhere.")
 def main(url: str, file: Path, port: int) -> None:
     """Pass requests on to URL (an address without a path) and append each exchange to FILE.
 

@@ -26,7 +26,7 @@ def main() -> int:
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="mqrouter-failover-") as folder:
         outcomes = run(Path(folder), slack_s=SLACK_S)
-    right = [name for name in NAMES if all(one.is_right for one in outcomes if one.fault.name == name)]
+    right = right_faults(outcomes)
     if arguments.json:
         found = {"right": len(right), "faults": len(NAMES), "rows": list(map(_fields, outcomes))}
         sys.stdout.write(json.dumps(found, indent=2) + "\n")
@@ -34,6 +34,11 @@ def main() -> int:
         _print_table([HEAD, *map(_row, outcomes)])
         sys.stdout.write(f"\n{len(right)} of {len(NAMES)} faults with the right outcome within the deadline\n")
     return 0 if len(right) == len(NAMES) else 1
+
+
+def right_faults(outcomes: Sequence[Outcome]) -> list[str]:
+    """Returns the faults of which every variant was right."""
+    return [name for name in NAMES if all(one.is_right for one in outcomes if one.fault.name == name)]
 
 
 def _fields(outcome: Outcome) -> dict[str, object]:
