@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from mqrouter.cli.common import config_option, echo_json
+from mqrouter.cli.common import FiniteRange, config_option, echo_json
 from mqrouter.cli.labelled import (
     FileError,
     Pair,
@@ -51,7 +51,7 @@ def command() -> None:
 @click.option("--out-of-scope", "outside_key", metavar="KEY", help="Questions of no route, to abstain from.")
 @click.option("--out-of-scope-train", "none_key", metavar="KEY", help="Examples of no route, to learn from.")
 @click.option("--per-route", type=click.IntRange(min=2), metavar="N", help="Examples a route; without it all.")
-@click.option("--target-precision", type=click.FloatRange(0, 1), default=0.95, show_default=True)
+@click.option("--target-precision", type=FiniteRange(0, 1), default=0.95, show_default=True)
 @click.option("--strategy", "strategies", multiple=True, help="Instead of all that apply; may be repeated.")
 @SEED
 @JSON
@@ -87,7 +87,7 @@ def intents(
 @command.command("questions")
 @config_option
 @FILE
-@click.option("--target-precision", type=click.FloatRange(0, 1), default=0.95, show_default=True)
+@click.option("--target-precision", type=FiniteRange(0, 1), default=0.95, show_default=True)
 @click.option("--strategy", "strategies", multiple=True, help="Instead of all that apply; may be repeated.")
 @SEED
 @JSON
@@ -114,7 +114,7 @@ def questions(
 @command.command("robustness")
 @config_option
 @FILE
-@click.option("--target-precision", type=click.FloatRange(0, 1), default=0.95, show_default=True)
+@click.option("--target-precision", type=FiniteRange(0, 1), default=0.95, show_default=True)
 @click.option("--strategy", "strategies", multiple=True, help="Instead of all that apply; may be repeated.")
 @SEED
 @JSON
@@ -157,7 +157,7 @@ def robustness(
 @command.command("gain")
 @config_option
 @FILE
-@click.option("--train-fraction", type=click.FloatRange(0.05, 0.95), default=0.5, show_default=True)
+@click.option("--train-fraction", type=FiniteRange(0.05, 0.95), default=0.5, show_default=True)
 @click.option("--rounds", type=click.IntRange(min=20), default=400, show_default=True, help="Bootstrap resamples.")
 @SEED
 @JSON

@@ -194,8 +194,8 @@ def _held_out_gate(name: str, data: Labelled, seed: int, target: float, progress
     def confidence(answers: Answers) -> Floats:
         return platt.many(np.column_stack([answers.score, answers.margin]))
 
-    kept = route_thresholds(confidence(held_out), held_out.chosen, is_right, len(data.routes), target)
-    return Gate(confidence, np.array([entry.threshold for entry in kept]), float(np.quantile(held_out.scope, 0.05)))
+    thresholds = route_thresholds(confidence(held_out), held_out.chosen, is_right, len(data.routes), target)
+    return Gate(confidence, thresholds, float(np.quantile(held_out.scope, 0.05)))
 
 
 def _nearest_truth(test: Labelled, chosen: Labels) -> Labels:

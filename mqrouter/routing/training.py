@@ -14,7 +14,7 @@ from mqrouter.routing.landmarks import Landmarks, fit_landmarks
 from mqrouter.routing.lexical import WordWeights, buckets, fit_words
 from mqrouter.routing.metrics import auroc
 from mqrouter.routing.softmax import Labels, Matrix, apply, fit_softmax, softmax
-from mqrouter.routing.thresholds import Kept, route_thresholds
+from mqrouter.routing.thresholds import kept_across, route_thresholds
 
 NONE = -1
 """The label of an example that belongs to no route."""
@@ -45,19 +45,27 @@ class Labelled:
 
 @dataclass(frozen=True, slots=True)
 class HeldOut:
-    """What heads said about examples they were not trained on, in the order of the examples."""
+    """What heads said about examples they were not trained on, in the order of the examples.
 
+    Weights, calibration and thresholds are as far apart from an example as the head: each is fitted on the other
+    folds alone.
+    """
+
+    fold: Labels
     chosen: Labels
     is_right: Bools
     confidence: Floats
     scope: Floats
+
+    def kept(self, routes: int, target: float) -> Bools:
+        """Returns whether each example is above its route's threshold for a target precision."""
+        return kept_across(self.confidence, self.chosen, self.is_right, self.fold, routes, target)
 
 
 @dataclass(frozen=True, slots=True)
 class Trained:
     head: Head
     held_out: HeldOut
-    kept: tuple[Kept, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,8 +77,9 @@ class _Parts:
 
 @dataclass(frozen=True, slots=True)
 class _Outputs:
-    """Held out: `linear` and `words` are (examples, routes), `near` and `none` are (examples,)."""
+    """Held out: `linear` and `words` are (examples, routes), `near`, `none` and `fold` are (examples,)."""
 
+    fold: Labels
     linear: Matrix
     words: Matrix
     near: Floats
@@ -100,26 +109,21 @@ def train(
     everything = data if further is None else _joined(data, further)
     found = [buckets(text) for text in everything.texts]
     outputs = _held_out_outputs(data, everything, found, rng, progress)
-    word_weight = _word_weight(outputs, data.labels)
-    logits = outputs.linear + np.float32(word_weight) * outputs.words
-    in_scope = data.labels != NONE
-    none_weight = _none_weight(outputs, in_scope)
-    scope = outputs.near - none_weight * outputs.none
-    confidence, held_out = _calibrated(logits, scope, data.labels)
-    kept = route_thresholds(held_out.confidence, held_out.chosen, held_out.is_right, len(data.routes), target_precision)
+    final, said = _fitted_on(outputs, data.labels, np.ones(len(data.labels), dtype=np.bool_))
+    thresholds = route_thresholds(said.confidence, said.chosen, said.is_right, len(data.routes), target_precision)
     parts = _fit(everything, found, np.arange(len(found)), rng)
     head = Head(
         routes=data.routes,
         linear=parts.linear,
         words=parts.words,
-        word_weight=word_weight,
+        word_weight=final.word_weight,
         landmarks=parts.landmarks,
-        confidence=confidence,
-        none_weight=none_weight,
-        scope_threshold=float(np.quantile(scope[in_scope], 1 - kept_in_scope)),
-        thresholds=tuple(entry.threshold for entry in kept),
+        confidence=final.confidence,
+        none_weight=final.none_weight,
+        scope_threshold=float(np.quantile(said.scope[data.labels != NONE], 1 - kept_in_scope)),
+        thresholds=tuple(thresholds.tolist()),
     )
-    return Trained(head, held_out, kept)
+    return Trained(head, _cross_fitted(outputs, data.labels))
 
 
 def _joined(data: Labelled, further: Labelled) -> Labelled:
@@ -147,6 +151,7 @@ def _held_out_outputs(
     used = np.unique(fold)
     rest = np.arange(examples, len(found))
     outputs = _Outputs(
+        fold,
         np.zeros((examples, routes), dtype=np.float32),
         np.zeros((examples, routes), dtype=np.float32),
         np.zeros(examples, dtype=np.float32),
@@ -179,13 +184,59 @@ def _fit(data: Labelled, found: Sequence[Buckets], use: Labels, rng: np.random.G
     return _Parts(linear, words, fit_landmarks(data.vectors[use], all_labels, classes, rng))
 
 
-def _word_weight(outputs: _Outputs, labels: Labels) -> float:
+@dataclass(frozen=True, slots=True)
+class _Fitted:
+    """What is fitted on held-out outputs."""
+
+    word_weight: float
+    none_weight: float
+    confidence: Platt
+
+
+@dataclass(frozen=True, slots=True)
+class _Said:
+    """What follows from it for every example, (examples,)."""
+
+    chosen: Labels
+    is_right: Bools
+    confidence: Floats
+    scope: Floats
+
+
+def _fitted_on(outputs: _Outputs, labels: Labels, use: Bools) -> tuple[_Fitted, _Said]:
+    """Returns what the examples in `use` say of all."""
+    word_weight = _word_weight(outputs, labels, use)
+    probabilities = softmax(outputs.linear + np.float32(word_weight) * outputs.words)
+    none_weight = _none_weight(outputs, labels, use)
+    scope = outputs.near - none_weight * outputs.none
+    chosen = probabilities.argmax(axis=1)
+    is_right: Bools = chosen == labels
+    evidence = np.column_stack([log_odds(probabilities.max(axis=1)), scope])
+    platt = fit_platt(evidence[use], is_right[use])
+    return _Fitted(word_weight, none_weight, platt), _Said(chosen, is_right, platt.many(evidence), scope)
+
+
+def _cross_fitted(outputs: _Outputs, labels: Labels) -> HeldOut:
+    """Returns what is said of each fold's examples by what the other folds' taught."""
+    fold, count = outputs.fold, len(labels)
+    found = HeldOut(
+        fold, np.zeros(count, dtype=np.intp), np.zeros(count, dtype=np.bool_), np.zeros(count), np.zeros(count)
+    )
+    for number in np.unique(fold):
+        out = fold == number
+        _, said = _fitted_on(outputs, labels, ~out)
+        for name in _Said.__slots__:
+            getattr(found, name)[out] = getattr(said, name)[out]
+    return found
+
+
+def _word_weight(outputs: _Outputs, labels: Labels, use: Bools) -> float:
     """Returns the largest weight of the words whose held-out accuracy is within a standard error of the best.
 
     Examples held out come from the same hands as those learnt from, and flatter the embedding: on questions by other
     hands the words are worth more (farm questions: accuracy 0.91 at weight 0.5, 0.88 at the held-out optimum of 0.2).
     """
-    inside = labels != NONE
+    inside = use & (labels != NONE)
     linear, words, truth = outputs.linear[inside], outputs.words[inside], labels[inside]
     found = [float(((linear + np.float32(w) * words).argmax(axis=1) == truth).mean()) for w in WORD_WEIGHTS]
     best = max(found)
@@ -193,23 +244,15 @@ def _word_weight(outputs: _Outputs, labels: Labels) -> float:
     return max(w for w, accuracy in zip(WORD_WEIGHTS, found, strict=True) if accuracy >= best - error)
 
 
-def _none_weight(outputs: _Outputs, in_scope: Bools) -> float:
+def _none_weight(outputs: _Outputs, labels: Labels, use: Bools) -> float:
     """Returns the weight of "none of these" that tells the held-out examples of no route best from the others.
 
     A few such examples among many routes say little about what else there is: on CLINC150, 0.1 raises the AUROC from
     0.984 to 0.985 and 0.5 lowers it to 0.975; farm questions want 1.
     """
-    if in_scope.all():
+    inside, outside = use & (labels != NONE), use & (labels == NONE)
+    if not outside.any():
         return 0.0
     scores = [outputs.near - weight * outputs.none for weight in NONE_WEIGHTS]
-    found = [auroc(score[in_scope], score[~in_scope]) for score in scores]
+    found = [auroc(score[inside], score[outside]) for score in scores]
     return NONE_WEIGHTS[int(np.argmax(found))]
-
-
-def _calibrated(logits: Matrix, scope: Floats, labels: Labels) -> tuple[Platt, HeldOut]:
-    probabilities = softmax(logits)
-    chosen = probabilities.argmax(axis=1)
-    evidence = np.column_stack([log_odds(probabilities.max(axis=1)), scope])
-    is_right: Bools = chosen == labels
-    platt = fit_platt(evidence, is_right)
-    return platt, HeldOut(chosen, is_right, platt.many(evidence), scope)
