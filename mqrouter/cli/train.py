@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from mqrouter.cli.common import Exit, FiniteRange, config_option, echo_json, load_or_exit
-from mqrouter.cli.labelled import FileError, Pair, embed, progress_bar, read_labelled, read_splits, split_of
+from mqrouter.cli.labelled import FileError, Pair, embed, progress_bar
+from mqrouter.cli.labelled_file import read_labelled, read_outcomes, read_splits, require_examples, split_of
 from mqrouter.cli.retrain import (
     feedback_examples,
     head_in_use,
@@ -146,10 +147,12 @@ def learn(
     from mqrouter.routing.training import train
 
     pairs = _examples(settings, file, split)
+    require_examples(pairs, "the configuration" if file is None else file)
     feedback = feedback_examples(settings, pairs) if from_feedback else None
     more: list[Pair] = [] if feedback is None else list(feedback.pairs)
     embedded = embed(settings, [text for text, _ in pairs + more])
-    data = labelled(pairs, embedded.vectors[: len(pairs)], tuple(settings.routes))
+    source = "the configuration" if file is None else file
+    data = labelled(pairs, embedded.vectors[: len(pairs)], tuple(settings.routes), source=source)
     further = labelled(more, embedded.vectors[len(pairs) :], tuple(settings.routes)) if more else None
     try:
         with progress_bar("training") as progress:
@@ -222,7 +225,6 @@ def learn_gain(settings: Settings, file: Path, *, seed: int) -> GainRegressor:
     """Returns what the outcomes say of the stronger tier's gain. Ends the process where the file is of no use."""
     import numpy as np
 
-    from mqrouter.cli.eval import read_outcomes
     from mqrouter.routing.gain import fit_gain, forms_of
 
     prompts, gains = read_outcomes(file)

@@ -163,7 +163,9 @@ def _check_about(about: About) -> None:
 
 def _numbers(values: Any) -> tuple[float, ...]:
     """Returns the values as finite numbers. Raises ArtefactError."""
-    if not isinstance(values, list) or not all(type(value) in (int, float) and math.isfinite(value) for value in values):
+    if not isinstance(values, list) or not all(
+        type(value) in (int, float) and math.isfinite(value) for value in values
+    ):
         raise ArtefactError("the head has a figure that is no finite number: train anew")
     return tuple(map(float, values))
 
@@ -210,8 +212,8 @@ def _head(described: dict[str, Any], file: Any) -> Head:
 def _gain(described: dict[str, Any], file: Any, dim: int) -> GainRegressor | None:
     if "gain" not in described:
         return None
-    arrays = {name: _array(file, f"gain_{name}", np.float32) for name in GAIN_ARRAYS}
-    numbers = {name: _number(described["gain"][name]) for name in GAIN_NUMBERS}
+    arrays: dict[str, Any] = {name: _array(file, f"gain_{name}", np.float32) for name in GAIN_ARRAYS}
+    numbers: dict[str, Any] = {name: _number(described["gain"][name]) for name in GAIN_NUMBERS}
     traits = len(form(""))
     fits = (
         arrays["means"].shape == arrays["spreads"].shape == (traits,)

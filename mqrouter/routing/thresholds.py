@@ -52,9 +52,7 @@ def route_thresholds(confidence: Floats, chosen: Labels, is_right: Bools, routes
     return found
 
 
-def kept_across(
-    confidence: Floats, chosen: Labels, is_right: Bools, fold: Labels, routes: int, target: float
-) -> Bools:
+def kept_across(confidence: Floats, chosen: Labels, is_right: Bools, fold: Labels, routes: int, target: float) -> Bools:
     """Returns whether each example is kept, (examples,), by thresholds set on the other folds' examples alone."""
     is_kept = np.zeros(len(fold), dtype=np.bool_)
     for number in np.unique(fold):

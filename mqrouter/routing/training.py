@@ -24,6 +24,7 @@ WORD_WEIGHTS = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.8)
 NONE_WEIGHTS = (0.0, 0.1, 0.2, 0.3, 0.5, 0.7, 1.0)
 FOLDS_OF_FEW, FOLDS_OF_MANY, MANY = 10, 5, 4000
 """With ten examples a route, a fold less of them already costs accuracy: more folds say more about the whole."""
+LEAST_EXAMPLES = 2
 
 Buckets = npt.NDArray[np.intp]
 Progress = Callable[[int, int], None]
@@ -102,9 +103,9 @@ def train(
 
     Raises ValueError where a route has fewer than two examples: nothing could be held out of them.
     """
-    counts = np.bincount(data.labels[data.labels != NONE], minlength=len(data.routes))
-    if len(data.routes) < 2 or counts.min() < 2:
-        raise ValueError("two routes with two examples each are the least that can be learnt from")
+    counts = np.bincount(data.labels[data.labels != NONE], minlength=len(data.routes)).tolist()
+    if (why := why_too_few(dict(zip(data.routes, counts, strict=True)))) is not None:
+        raise ValueError(why)
     rng = np.random.default_rng(seed)
     everything = data if further is None else _joined(data, further)
     found = [buckets(text) for text in everything.texts]
@@ -124,6 +125,15 @@ def train(
         thresholds=tuple(thresholds.tolist()),
     )
     return Trained(head, _cross_fitted(outputs, data.labels))
+
+
+def why_too_few(examples: Mapping[str, int]) -> str | None:
+    """Returns why so many examples of the routes cannot be learnt from, or None."""
+    if len(examples) < 2:
+        return f"there is no other route beside {', '.join(examples) or 'none'}: two are the least to choose from"
+    if poor := sorted(route for route, count in examples.items() if count < LEAST_EXAMPLES):
+        return f"too few examples of {', '.join(poor)}: two examples of each route are the least, to hold one out"
+    return None
 
 
 def _joined(data: Labelled, further: Labelled) -> Labelled:
