@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -224,7 +225,7 @@ def configured_routes(settings: Settings) -> Configured:
     return Configured(
         {name: tuple(route.to) for name, route in settings.routes.items()},
         {name: Rule(tuple(route.words), tuple(route.patterns)) for name, route in settings.routes.items()},
-        replace(options, first="learned") if head_path(settings).exists() else options,
+        replace(options, first="learned") if os.access(head_path(settings), os.R_OK) else options,
     )
 
 
