@@ -122,7 +122,7 @@ def _csv_rows(file: Path, columns: Iterable[str], expected: str) -> Iterator[_Ro
                 raise _wrong(file, reader.line_num, expected, "more fields than columns: quote a text with commas")
             yield _Row(reader.line_num, row)
     except csv.Error as error:
-        raise _wrong(file, reader.line_num, expected, str(error)) from error
+        raise _wrong(file, reader.reader.line_num, expected, str(error)) from error
 
 
 def _each(file: Path, rows: Iterable[_Row], read: Callable[[dict[str, Any]], Any], expected: str) -> list[Any]:
