@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,11 +15,10 @@ import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 from fakes import word_vector
-from threadpoolctl import threadpool_info
+from threadpoolctl import threadpool_info, threadpool_limits
 
 from mqrouter.cli import eval as eval_command
 from mqrouter.cli import labelled, train, tune
-from mqrouter.cli.blas import one_thread
 from mqrouter.cli.common import echo_json
 from mqrouter.cli.labelled import Embedded
 from mqrouter.routing.artefact import load
@@ -197,9 +199,44 @@ def test_figures_that_do_not_exist_are_null(capsys: pytest.CaptureFixture[str]) 
     assert json.loads(capsys.readouterr().out) == {"a": [None, 1.5], "b": None}
 
 
-def test_numpy_learns_on_one_thread() -> None:
-    with one_thread():
-        assert {pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"} <= {1}
+@pytest.mark.parametrize("command", [train.command, tune.command])
+def test_numpy_learns_on_one_thread(config: Path, monkeypatch: pytest.MonkeyPatch, command: click.Command) -> None:
+    seen: list[int] = []
+
+    def embed(settings: object, texts: Sequence[str]) -> Embedded:
+        seen.extend(pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas")
+        return Embedded(np.stack([word_vector(text) for text in texts]), "words:1:")
+
+    monkeypatch.setattr(train, "embed", embed)
+    with threadpool_limits(2, "blas"):
+        value(command, "-c", config)
+    assert set(seen) == {1}
+
+
+LEARNING = """
+import hashlib, numpy as np
+from mqrouter.cli.blas import one_thread
+from mqrouter.routing.artefact import About, Artefact, dump
+from mqrouter.routing.training import Labelled, train
+with one_thread():
+    rng = np.random.default_rng(0)
+    labels = np.repeat(np.arange(20), 10)
+    vectors = (rng.normal(size=(20, 384))[labels] + rng.normal(size=(200, 384))).astype(np.float32)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    data = Labelled(tuple(map(str, labels)), vectors, labels, tuple(map(str, range(20))))
+    print(hashlib.sha256(dump(Artefact(About("e", "h", 0, 0.95, 200), train(data, seed=0).head))).hexdigest())
+"""
+
+
+def test_same_seed_makes_the_same_file_on_any_number_of_threads() -> None:
+    files = set()
+    for threads in ("1", "2"):
+        environment = os.environ | {"OPENBLAS_NUM_THREADS": threads, "OMP_NUM_THREADS": threads}
+        ran = subprocess.run(
+            [sys.executable, "-c", LEARNING], env=environment, check=True, capture_output=True, text=True
+        )
+        files.add(ran.stdout)
+    assert len(files) == 1
 
 
 def test_gains_need_outcomes(tmp_path: Path) -> None:

@@ -248,7 +248,7 @@ def test_array_with_a_hole_is_refused(name: str) -> None:
     array.flat[0] = np.nan
     for wrong in (array, array.astype("U8"), np.zeros(0, dtype=array.dtype)):
         with pytest.raises(ArtefactError, match="train anew"):
-            load(changed(**{name: wrong}), embedder=ABOUT.embedder)
+            load(changed(None, **{name: wrong}), embedder=ABOUT.embedder)
 
 
 def test_file_holds_plain_arrays_only() -> None:
