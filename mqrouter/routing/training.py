@@ -21,6 +21,8 @@ NONE = -1
 
 STRENGTH = 30.0
 WORD_WEIGHTS = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.8)
+FEWEST_TO_CHOOSE_BY, WORD_WEIGHT_OF_FEW = 30, 0.1
+"""A handful of examples cannot choose a weight, and their words are a matter of chance: the embedding knows more."""
 NONE_WEIGHTS = (0.0, 0.1, 0.2, 0.3, 0.5, 0.7, 1.0)
 FOLDS_OF_FEW, FOLDS_OF_MANY, MANY = 10, 5, 4000
 """With ten examples a route, a fold less of them already costs accuracy: more folds say more about the whole."""
@@ -247,6 +249,8 @@ def _word_weight(outputs: _Outputs, labels: Labels, use: Bools) -> float:
     hands the words are worth more (farm questions: accuracy 0.91 at weight 0.5, 0.88 at the held-out optimum of 0.2).
     """
     inside = use & (labels != NONE)
+    if inside.sum() < FEWEST_TO_CHOOSE_BY:
+        return WORD_WEIGHT_OF_FEW
     linear, words, truth = outputs.linear[inside], outputs.words[inside], labels[inside]
     found = [float(((linear + np.float32(w) * words).argmax(axis=1) == truth).mean()) for w in WORD_WEIGHTS]
     best = max(found)
