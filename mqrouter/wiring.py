@@ -281,6 +281,15 @@ def why_no_head(settings: Settings, strategy: str, fingerprint: str) -> str | No
     return f"there is no {head_path(settings)} yet: run `mqrouter train`" if is_missing else None
 
 
+def why_head_is_unusable(settings: Settings, fingerprint: str) -> str | None:
+    """Returns what is wrong with a head that is there, needed or not; None where it fits, or there is none."""
+    try:
+        load_learnt(settings, fingerprint)
+    except ArtefactError as error:
+        return f"{head_path(settings)}: {error} with `mqrouter train`"
+    return None
+
+
 def strategy_options(settings: Settings, head: Head | None) -> Options:
     weights = settings.routing.weights
     return Options(

@@ -3,12 +3,23 @@
 from __future__ import annotations
 
 import json
+import re
 import tomllib
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import pytest
+
+from mqrouter.routing.session import is_referential
+
 ROOT = Path(__file__).parents[1]
+
+FUNCTION_WORDS = frozenset({
+    "a", "an", "the", "is", "are", "was", "were", "do", "does", "did", "how", "what", "which", "who", "when",
+    "where", "why", "i", "my", "me", "you", "your", "to", "of", "in", "on", "for", "from", "with", "it", "s", "can",
+    "could", "should", "would", "will", "and", "or", "be", "at", "there", "have", "has",
+})  # fmt: skip
 
 
 def _rows(name: str) -> list[dict[str, Any]]:
@@ -26,6 +37,41 @@ ROUTES: dict[str, dict[str, Any]] = {name: route for table in TABLES for name, r
 
 def _plain(text: str) -> str:
     return " ".join(text.casefold().split())
+
+
+def _named(text: str) -> frozenset[str]:
+    """Returns the words that carry a question's meaning, singular and plural as one."""
+    return frozenset(word.rstrip("s") for word in re.findall(r"\w+", text.casefold()) if word not in FUNCTION_WORDS)
+
+
+def _is_near_copy(question: str, example: str) -> bool:
+    """True where the two name the same things: nearly all of them, or all where the question is a few words."""
+    asked, known = _named(question), _named(example)
+    shared = len(asked & known)
+    least = 0.6 if len(question.split()) > 3 else 1.0
+    return shared >= 2 and shared >= least * len(asked | known)
+
+
+def test_no_question_is_nearly_an_example() -> None:
+    examples = [*OUT_OF_SCOPE, *(example for route in ROUTES.values() for example in route["examples"])]
+    questions = [row["question"] for row in ROWS + HELD_OUT if not is_referential(row["question"])]
+    assert [
+        (question, example) for question in questions for example in examples if _is_near_copy(question, example)
+    ] == []
+
+
+@pytest.mark.parametrize(
+    ("question", "example", "is_near"),
+    [
+        ("What's the capital of Mongolia?", "What is the capital of Mongolia?", True),
+        ("What is the offside rule?", "Explain the offside rule", True),
+        ("storm coming?", "Is there a storm coming?", True),
+        ("Which wine goes with sushi?", "Which wine goes with fish?", False),
+        ("holes in kale", "holes in kale leaves", False),
+    ],
+)
+def test_near_copies_are_known_by_what_they_name(question: str, example: str, is_near: bool) -> None:
+    assert _is_near_copy(question, example) is is_near
 
 
 def test_no_question_is_an_example() -> None:

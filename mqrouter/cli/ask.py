@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from mqrouter.cli.common import Exit, config_option, echo_json, fail, load_or_exit
+from mqrouter.cli.common import Exit, FiniteRange, config_option, echo_json, fail, load_or_exit
 from mqrouter.errors import ConfigError, ErrorCode
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 @click.option("--route", help="Ask for this route instead of letting the router decide.")
 @click.option("--private", "is_private", is_flag=True, help="Must not leave the gateway.")
 @click.option("--priority", type=click.IntRange(0, 9), default=0, show_default=True)
-@click.option("--timeout", "timeout_s", type=click.FloatRange(min=0.1), default=60.0, show_default=True, metavar="S")
+@click.option("--timeout", "timeout_s", type=FiniteRange(min=0.1), default=60.0, show_default=True, metavar="S")
 @click.option("--json", "is_json", is_flag=True, help="The whole answer as JSON on standard output.")
 def command(
     config: Path | None,

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from mqrouter.cli.common import CommandT, Exit, config_option, echo_json
+from mqrouter.cli.common import CommandT, Exit, FiniteRange, config_option, echo_json
 from mqrouter.cli.labelled import FileError, progress_bar, settings_or_starter
 from mqrouter.cli.tables import format_table
 
@@ -92,7 +92,7 @@ def _out(kind: str, help_text: str) -> Callable[[CommandT], CommandT]:
 @click.option(
     "--thresholds",
     multiple=True,
-    type=click.FloatRange(-1, 1),
+    type=FiniteRange(-1, 1),
     metavar="NUMBER…",
     help="One or more, each for all routes; without it the configured ones.",
 )

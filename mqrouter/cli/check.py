@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -78,6 +78,7 @@ def _warnings(settings: Settings) -> Iterator[tuple[KeyPath, str]]:
     yield from _model_warnings(settings)
     yield from _secret_warnings(settings)
     yield from _disk_warnings(settings)
+    yield from _learning_warnings(settings)
     for name, tier in settings.tiers.items():
         host = "" if tier.kind == "local" else urlsplit(tier.url).hostname or ""
         if host.endswith((".example", ".example.com")):
@@ -94,6 +95,37 @@ def _model_warnings(settings: Settings) -> Iterator[tuple[KeyPath, str]]:
             resolve(model, settings.gateway.models_dir)
         except ModelFileError as error:
             yield path, str(error)
+
+
+def _learning_warnings(settings: Settings) -> Iterator[tuple[KeyPath, str]]:
+    """Yields what was set about learning and has no effect as things are."""
+    routing, data_dir = settings.routing, settings.gateway.data_dir
+    used = {routing.strategy, *(entry.strategy for entry in settings.listeners)}
+    is_there = os.access(data_dir / "head.npz", os.F_OK)
+    if routing.min_gain is None and not routing.auto_tune.enabled and not is_there:
+        return  # what it takes to look further is slow to import
+    from mqrouter.routing.tier_order import ORDERS_BY_GAIN
+    from mqrouter.wiring import NEEDS_HEAD, embedder_fingerprint, head_path, load_learnt, why_head_is_unusable
+
+    if routing.auto_tune.enabled and not used & NEEDS_HEAD:
+        yield ("routing", "auto_tune", "enabled"), f"nothing uses what is learnt: no strategy is {_either(NEEDS_HEAD)}"
+    if routing.min_gain is not None and not used & ORDERS_BY_GAIN:
+        yield ("routing", "min_gain"), f"it has no effect: no strategy is {_either(ORDERS_BY_GAIN)}"
+    try:
+        fingerprint = embedder_fingerprint(settings)
+    except ModelFileError:
+        return  # a warning of its own
+    if (why := why_head_is_unusable(settings, fingerprint)) is not None:
+        yield ("routing", "strategy"), f"the head is not used: {why}"
+    elif routing.min_gain is not None and (
+        (learnt := load_learnt(settings, fingerprint)) is None or learnt.gain is None
+    ):
+        message = f"it has no effect: {head_path(settings)} has no gain; run `mqrouter train --outcomes FILE`"
+        yield ("routing", "min_gain"), message
+
+
+def _either(names: Collection[str]) -> str:
+    return " or ".join(f'"{name}"' for name in sorted(names))
 
 
 def _secret_warnings(settings: Settings) -> Iterator[tuple[KeyPath, str]]:

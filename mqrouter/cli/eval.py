@@ -2,35 +2,42 @@
 
 from __future__ import annotations
 
-import csv
+import os
 import time
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from mqrouter.cli.common import config_option, echo_json
+from mqrouter.cli.common import FiniteRange, config_option, echo_json
 from mqrouter.cli.labelled import (
     FileError,
     Pair,
     embed,
     progress_bar,
+    settings_or_starter,
+)
+from mqrouter.cli.labelled_file import (
     read_also,
     read_labelled,
+    read_outcomes,
     read_splits,
-    settings_or_starter,
+    require_examples,
+    require_in_scope,
     split_of,
 )
-from mqrouter.cli.tables import format_table
+from mqrouter.cli.tables import format_figure, format_table
 
 if TYPE_CHECKING:
     from mqrouter.routing.evaluation import GainReport, IntentReport, Outcomes
+    from mqrouter.routing.measured import Configured
     from mqrouter.routing.metrics import Interval
     from mqrouter.routing.training import Labelled
+    from mqrouter.settings import Settings
 
 FILE = click.argument("file", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE")
 JSON = click.option("--json", "is_json", is_flag=True, help="JSON on standard output.")
@@ -51,7 +58,7 @@ def command() -> None:
 @click.option("--out-of-scope", "outside_key", metavar="KEY", help="Questions of no route, to abstain from.")
 @click.option("--out-of-scope-train", "none_key", metavar="KEY", help="Examples of no route, to learn from.")
 @click.option("--per-route", type=click.IntRange(min=2), metavar="N", help="Examples a route; without it all.")
-@click.option("--target-precision", type=click.FloatRange(0, 1), default=0.95, show_default=True)
+@click.option("--target-precision", type=FiniteRange(0, 1), default=0.95, show_default=True)
 @click.option("--strategy", "strategies", multiple=True, help="Instead of all that apply; may be repeated.")
 @SEED
 @JSON
@@ -75,19 +82,23 @@ def intents(
       mqrouter eval intents clinc150.json --train train --test val --out-of-scope oos_val --per-route 10
     """
     splits = read_splits(file)
+    names = _applicable(strategies, None)
     examples = _drawn(split_of(splits, train_key, "--train"), per_route, seed)
+    require_examples(examples, f'{file}: "{train_key}"')
     if none_key:
         examples += [(text, None) for text, _ in split_of(splits, none_key, "--out-of-scope-train")]
     questions = split_of(splits, test_key, "--test")
+    require_in_scope(questions, f'{file}: "{test_key}"')
     if outside_key:
         questions = questions + [(text, None) for text, _ in split_of(splits, outside_key, "--out-of-scope")]
-    _report_intents(config, examples, questions, strategies, seed, target_precision, is_json)
+    measure = Measure(file, names, seed, target_precision)
+    _report_intents(measure, settings_or_starter(config), examples, questions, is_json)
 
 
 @command.command("questions")
 @config_option
 @FILE
-@click.option("--target-precision", type=click.FloatRange(0, 1), default=0.95, show_default=True)
+@click.option("--target-precision", type=FiniteRange(0, 1), default=0.95, show_default=True)
 @click.option("--strategy", "strategies", multiple=True, help="Instead of all that apply; may be repeated.")
 @SEED
 @JSON
@@ -101,20 +112,26 @@ def questions(
 ) -> None:
     """Measure the configured routes on FILE: lines of {"question": …, "route": … or null}, or CSV text,label.
 
+    Strategies have the configured words, patterns, tiers and weights; all tiers are up. Thresholds are not the
+    configured ones: each strategy's own are set for the target precision on examples held out of it.
+
     \b
     Example:
       mqrouter eval questions tests/data/farm_questions.jsonl -c config/mqrouter.toml
     """
-    asked = read_labelled(file)
-    _report_intents(
-        config, configured_examples(config), asked, strategies, seed, target_precision, is_json, read_also(file)
-    )
+    settings = settings_or_starter(config)
+    configured = configured_routes(settings)
+    measure = Measure(file, _applicable(strategies, configured), seed, target_precision, configured)
+    asked, examples = read_labelled(file), configured_examples(settings)
+    require_examples(examples, "the configuration")
+    require_in_scope(asked, file)
+    _report_intents(measure, settings, examples, asked, is_json, read_also(file))
 
 
 @command.command("robustness")
 @config_option
 @FILE
-@click.option("--target-precision", type=click.FloatRange(0, 1), default=0.95, show_default=True)
+@click.option("--target-precision", type=FiniteRange(0, 1), default=0.95, show_default=True)
 @click.option("--strategy", "strategies", multiple=True, help="Instead of all that apply; may be repeated.")
 @SEED
 @JSON
@@ -127,23 +144,28 @@ def robustness(
     Example:
       mqrouter eval robustness tests/data/farm_questions.jsonl -c config/mqrouter.toml
     """
-    from mqrouter.routing.evaluation import SEES_MEANING, answer, build, compare_changed
+    from mqrouter.routing.evaluation import answer, build, compare_changed
 
-    examples, asked = configured_examples(config), read_labelled(file)
+    settings = settings_or_starter(config)
+    configured = configured_routes(settings)
+    names = _applicable(strategies, configured)
+    examples, asked = configured_examples(settings), read_labelled(file)
+    require_examples(examples, "the configuration")
     wordings = _wordings([text for text, _ in asked], seed)
     texts = [text for text, _ in examples] + [text for wording in wordings.values() for text in wording]
-    vectors = embed(settings_or_starter(config), texts).vectors
+    vectors = embed(settings, texts).vectors
     routes = tuple(sorted({label for _, label in examples if label is not None}))
     data = labelled(examples, vectors[: len(examples)], routes)
     reports = []
-    for name in _known(strategies) or SEES_MEANING:
+    for name in names:
         with progress_bar(name) as progress:
-            built, gate = build(name, data, seed, target_precision, progress)
+            built, gate = build(name, data, seed, target_precision, progress, configured)
         answers = {}
         for number, (change, wording) in enumerate(wordings.items()):
             start = len(examples) + number * len(asked)
             pairs: list[Pair] = [(text, None) for text in wording]
-            answers[change] = answer(built, labelled(pairs, vectors[start : start + len(asked)], routes), lambda: 0.0)
+            reworded = labelled(pairs, vectors[start : start + len(asked)], routes)
+            answers[change] = answer(built, reworded, lambda: 0.0, configured.options.tiers)
         before = answers.pop(AS_ASKED)
         reports += [compare_changed(name, change, gate, before, after) for change, after in answers.items()]
     if is_json:
@@ -157,7 +179,7 @@ def robustness(
 @command.command("gain")
 @config_option
 @FILE
-@click.option("--train-fraction", type=click.FloatRange(0.05, 0.95), default=0.5, show_default=True)
+@click.option("--train-fraction", type=FiniteRange(0.05, 0.95), default=0.5, show_default=True)
 @click.option("--rounds", type=click.IntRange(min=20), default=400, show_default=True, help="Bootstrap resamples.")
 @SEED
 @JSON
@@ -171,7 +193,7 @@ def gain(config: Path | None, file: Path, train_fraction: float, rounds: int, se
     from mqrouter.routing.evaluation import evaluate_gain
 
     prompts, gains = read_outcomes(file)
-    learnt, rest = _halves(config, prompts, gains, train_fraction, seed)
+    learnt, rest = _halves(file, config, prompts, gains, train_fraction, seed)
     with progress_bar("evaluating") as progress:
         model, reports = evaluate_gain(learnt, rest, seed=seed, rounds=rounds, progress=progress)
     about = {"trained_on": len(learnt.gains), "tested_on": len(rest.gains), "trust": model.trust}
@@ -187,11 +209,24 @@ def gain(config: Path | None, file: Path, train_fraction: float, rounds: int, se
     )
 
 
-def configured_examples(config: Path | None) -> list[Pair]:
+def configured_examples(settings: Settings) -> list[Pair]:
     """Returns the examples of the configured routes, and those of no route."""
-    settings = settings_or_starter(config)
     found: list[Pair] = [(text, name) for name, route in settings.routes.items() for text in route.examples]
     return found + [(text, None) for text in settings.routing.abstain.examples]
+
+
+def configured_routes(settings: Settings) -> Configured:
+    """Returns what the configuration says of its routes beyond their examples."""
+    from mqrouter.routing.measured import Configured
+    from mqrouter.routing.strategy import Rule
+    from mqrouter.wiring import head_path, strategy_options
+
+    options = strategy_options(settings, None)
+    return Configured(
+        {name: tuple(route.to) for name, route in settings.routes.items()},
+        {name: Rule(tuple(route.words), tuple(route.patterns)) for name, route in settings.routes.items()},
+        replace(options, first="learned") if os.access(head_path(settings), os.R_OK) else options,
+    )
 
 
 def labelled(
@@ -199,39 +234,50 @@ def labelled(
     vectors: Any,
     routes: tuple[str, ...],
     also: Mapping[int, Sequence[str]] = MappingProxyType({}),
+    *,
+    source: object = "the examples",
 ) -> Labelled:
-    """Returns examples as training takes them. Raises FileError for a label that is no route."""
+    """Returns examples as training takes them. Raises FileError, naming `source`, for a label that is no route."""
     import numpy as np
 
     from mqrouter.routing.training import NONE, Labelled
 
     index = {name: number for number, name in enumerate(routes)}
-    try:
-        labels = [NONE if label is None else index[label] for _, label in pairs]
-        others = {number: frozenset(index[name] for name in names) for number, names in also.items()}
-    except KeyError as error:
-        raise FileError(f"{error} is not a route of the examples") from error
+    for number, (text, label) in enumerate(pairs):
+        for name in (label, *also.get(number, ())):
+            if name is not None and name not in index:
+                raise FileError(f'{source}: "{name}", of "{text[:60]}", is not one of the routes: {", ".join(routes)}')
+    labels = [NONE if label is None else index[label] for _, label in pairs]
+    others = {number: frozenset(index[name] for name in names) for number, names in also.items()}
     return Labelled(tuple(text for text, _ in pairs), vectors, np.array(labels, dtype=np.intp), routes, others)
 
 
+@dataclass(frozen=True, slots=True)
+class Measure:
+    file: Path
+    strategies: tuple[str, ...]
+    seed: int
+    target_precision: float
+    configured: Configured | None = None
+
+
 def _report_intents(
-    config: Path | None,
+    measure: Measure,
+    settings: Settings,
     examples: list[Pair],
     asked: list[Pair],
-    strategies: tuple[str, ...],
-    seed: int,
-    target_precision: float,
     is_json: bool,
     also: Mapping[int, Sequence[str]] = MappingProxyType({}),
 ) -> None:
-    from mqrouter.routing.evaluation import SEES_MEANING, evaluate_intents
+    from mqrouter.routing.evaluation import NOTHING_CONFIGURED, evaluate_intents
 
+    seed, target_precision = measure.seed, measure.target_precision
     routes = tuple(sorted({label for _, label in examples if label is not None}))
-    vectors = embed(settings_or_starter(config), [text for text, _ in examples + asked]).vectors
-    data = labelled(examples, vectors[: len(examples)], routes)
-    test = labelled(asked, vectors[len(examples) :], routes, also)
+    vectors = embed(settings, [text for text, _ in examples + asked]).vectors
+    data = labelled(examples, vectors[: len(examples)], routes, source=measure.file)
+    test = labelled(asked, vectors[len(examples) :], routes, also, source=measure.file)
     reports = []
-    for name in _known(strategies) or SEES_MEANING:
+    for name in measure.strategies:
         with progress_bar(name) as progress:
             reports.append(
                 evaluate_intents(
@@ -242,6 +288,7 @@ def _report_intents(
                     target_precision=target_precision,
                     clock=time.perf_counter,
                     progress=progress,
+                    configured=measure.configured or NOTHING_CONFIGURED,
                 )
             )
     if is_json:
@@ -285,7 +332,7 @@ def _gain_row(report: GainReport) -> list[str]:
 
 
 def _interval(interval: Interval) -> str:
-    return f"{interval.value:.3f} ({interval.low:.3f} to {interval.high:.3f})"
+    return f"{format_figure(interval.value)} ({format_figure(interval.low)} to {format_figure(interval.high)})"
 
 
 def _wordings(questions: list[str], seed: int) -> dict[str, list[str]]:
@@ -299,13 +346,17 @@ def _wordings(questions: list[str], seed: int) -> dict[str, list[str]]:
     return {AS_ASKED: questions} | changed
 
 
-def _known(strategies: tuple[str, ...]) -> tuple[str, ...]:
-    """Returns the names unchanged. Raises BadParameter for one that no strategy has."""
+def _applicable(strategies: tuple[str, ...], configured: Configured | None) -> tuple[str, ...]:
+    """Returns the strategies to measure. Raises BadParameter for one that does not exist, or cannot be measured."""
+    from mqrouter.routing.measured import measured_by_default, why_not_measured
     from mqrouter.routing.registry import strategy_names
 
     if unknown := set(strategies) - strategy_names():
         raise click.BadParameter(f"no strategy is called {', '.join(sorted(unknown))}", param_hint="--strategy")
-    return strategies
+    for name in strategies:
+        if (why := why_not_measured(name, configured)) is not None:
+            raise click.BadParameter(f"{name} cannot be measured here: {why}", param_hint="--strategy")
+    return strategies or measured_by_default(configured)
 
 
 def _drawn(pairs: list[Pair], per_route: int | None, seed: int) -> list[Pair]:
@@ -326,22 +377,8 @@ def _some(rng: Any, pairs: list[Pair], count: int) -> list[int]:
     return chosen
 
 
-def read_outcomes(file: Path) -> tuple[list[str], list[float]]:
-    try:
-        with file.open(encoding="utf-8", newline="") as opened:
-            rows = list(csv.DictReader(opened))
-        gains = [float(row["strong_correct"]) - float(row["weak_correct"]) for row in rows]
-        prompts = [row["prompt"] for row in rows]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        columns = "prompt,weak_correct,strong_correct"
-        raise FileError(f"{file}: expected CSV with {columns} ({type(error).__name__}: {error})") from error
-    if len(prompts) < 20:
-        raise FileError(f"{file}: {len(prompts)} outcomes are too few to say anything; 20 are the least")
-    return prompts, gains
-
-
 def _halves(
-    config: Path | None, prompts: list[str], gains: list[float], fraction: float, seed: int
+    file: Path, config: Path | None, prompts: list[str], gains: list[float], fraction: float, seed: int
 ) -> tuple[Outcomes, Outcomes]:
     import numpy as np
 
@@ -354,5 +391,8 @@ def _halves(
     cut = round(fraction * len(prompts))
     parts = [Outcomes(vectors[rows], forms[rows], chars[rows], gain[rows]) for rows in (order[:cut], order[cut:])]
     if min(part.gains.sum() for part in parts) <= 0:
-        raise FileError("the strong tier is not better than the weak one on a part of the file: nothing to recover")
+        raise FileError(
+            f"{file}: the strong tier is not right more often than the weak one, in all or in the part learnt from or "
+            "tested on: there is no gain to measure"
+        )
     return parts[0], parts[1]

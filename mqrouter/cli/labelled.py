@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import csv
-import json
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -54,42 +52,6 @@ def settings_or_starter(config: Path | None) -> Settings:
         if config is None:
             return load(starter_dir() / "mqrouter.toml", {}).settings
     return load_or_exit(config).settings
-
-
-def read_splits(file: Path) -> dict[str, list[Pair]]:
-    """Returns the named lists of [text, label] of a JSON file. Raises FileError."""
-    try:
-        found = json.loads(file.read_text(encoding="utf-8"))
-        return {name: [(str(text), str(label)) for text, label in rows] for name, rows in found.items()}
-    except (OSError, ValueError, TypeError, AttributeError) as error:
-        raise FileError(f'{file}: not JSON of the form {{"train": [["text", "label"], …], …}} ({error})') from error
-
-
-def split_of(splits: dict[str, list[Pair]], key: str, option: str) -> list[Pair]:
-    if key not in splits:
-        raise click.BadParameter(f"{key!r} is not in the file: it has {', '.join(splits)}", param_hint=option)
-    return splits[key]
-
-
-def read_labelled(file: Path) -> list[Pair]:
-    """Returns the questions of a JSON-lines file with `question` and `route`, or of a CSV with text and label."""
-    try:
-        text = file.read_text(encoding="utf-8")
-        if file.suffix == ".csv":
-            return [(row["text"], row["label"] or None) for row in csv.DictReader(text.splitlines())]
-        rows = [json.loads(line) for line in text.splitlines() if line.strip()]
-        return [(row["question"], row["route"]) for row in rows]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        expected = 'CSV with the columns text,label or lines of {"question": "…", "route": "…" or null}'
-        raise FileError(f"{file}: expected {expected} ({type(error).__name__}: {error})") from error
-
-
-def read_also(file: Path) -> dict[int, list[str]]:
-    """Returns the further routes of a JSON-lines file's questions, its `also`, by their number."""
-    if file.suffix == ".csv":
-        return {}
-    lines = [line for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]
-    return {number: found for number, line in enumerate(lines) if (found := json.loads(line).get("also"))}
 
 
 def embed(settings: Settings, texts: Sequence[str]) -> Embedded:

@@ -6,6 +6,7 @@ import asyncio
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,7 @@ from mqrouter.cli.common import Exit, echo_json, load_or_exit
 from mqrouter.cli.daemon import open_database
 from mqrouter.cli.labelled import progress_bar, quiet_log
 from mqrouter.cli.purge import age
+from mqrouter.cli.replay_cost import Call, cost, cost_lines, tokens_of
 from mqrouter.cli.tables import format_table, printable
 
 if TYPE_CHECKING:
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
 
 ABSTAINED = "(none)"
 NO_TIER = "(none)"
+PRIVATE = "(private)"
 SHOWN = 20
 
 
@@ -38,8 +41,13 @@ class Outcome:
     refusal: str | None
 
     @property
+    def asked(self) -> str | None:
+        """The tier asked first, if any."""
+        return self.tiers[0] if self.tiers and self.refusal is None else None
+
+    @property
     def first(self) -> str:
-        return self.tiers[0] if self.tiers and self.refusal is None else NO_TIER
+        return self.asked or NO_TIER
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +57,15 @@ class Replayed:
     text: str
     before: Outcome
     after: Outcome
+    is_private: bool = False
+    call: Call | None = None
+    """What it costs; None where the question could not be read."""
+
+    @property
+    def first_other_tier(self) -> list[str | None] | None:
+        """Returns the first pair of tiers, before and after, that are not the same; None where there is none."""
+        pairs = zip_longest(self.before.tiers, self.after.tiers)
+        return next(([old, new] for old, new in pairs if old != new), None)
 
     @property
     def is_changed(self) -> bool:
@@ -66,13 +83,14 @@ class Replayed:
     "--since", "since_s", type=age, default="7d", show_default=True, metavar="AGE", help="90s, 30min, 12h, 7d."
 )
 @click.option("-n", "--limit", default=1000, show_default=True, type=click.IntRange(min=1), help="The newest of them.")
-@click.option("--show-text", is_flag=True, help="Print the questions, too.")
+@click.option("--show-text", is_flag=True, help="Print the questions, too; never private ones.")
 @click.option("--json", "is_json", is_flag=True, help="JSON on standard output.")
 def replay(here: Path | None, new: Path | None, since_s: float, limit: int, show_text: bool, is_json: bool) -> None:
     """Decide past requests again, by this configuration or by NEW, and say what would change; nothing is stored.
 
-    Shows the routes and the order of tiers that would be others, and how many questions each tier would get first.
-    Tiers are taken to be up. Works while the daemon runs. Exit 3 where there is nothing to replay.
+    Shows the routes and the order of tiers that would be others, how many questions each tier would get first, and
+    the estimated cost where tiers have prices. Tiers are taken to be up. Works while the daemon runs. Exit 3 where
+    there is nothing to replay.
 
     \b
     Examples:
@@ -93,7 +111,8 @@ def replay(here: Path | None, new: Path | None, since_s: float, limit: int, show
     except MqrouterError as error:
         click.echo(f"mqrouter: {error}", err=True)
         raise SystemExit(Exit.CONFIG) from error
-    found = summary(replayed, show_text=show_text)
+    calls = [entry.call for entry in replayed if entry.call is not None]
+    found = summary(replayed, show_text=show_text) | {"cost": cost(calls, settings.tiers, by.tiers)}
     if is_json:
         echo_json(found)
     else:
@@ -155,11 +174,12 @@ async def _replay(settings: Settings, past: Sequence[Decided], sessions: Sequenc
         with progress_bar("replaying") as progress:
             for number, (entry, session) in enumerate(zip(past, sessions, strict=True)):
                 progress(number, len(past))
-                request, text = entry.request, ""
+                request, text, call = entry.request, "", None
+                before, is_private = outcome(entry.decision), entry.request.is_private
                 rule = topics.rule_for(request.topic)
                 try:
                     question = decode_question(request.payload, request.content_type, request.reply.client_id, limits)
-                    text = question.text
+                    text, is_private = question.text, is_private or question.is_private
                     judgement = await judge.judge(
                         question,
                         remembering,
@@ -168,9 +188,11 @@ async def _replay(settings: Settings, past: Sequence[Decided], sessions: Sequenc
                         private_by=judge.privacy.look(question, request.topic, request.device),
                     )
                     after = outcome(judgement.to_json())
+                    asked = before.asked if entry.answered is None else entry.answered.tier
+                    call = Call(asked, after.asked, tokens_of(question.chars, entry.answered))
                 except RequestError as error:
                     after = Outcome(None, (), str(error.code))
-                found.append(Replayed(request.id, request.device, text, outcome(entry.decision), after))
+                found.append(Replayed(request.id, request.device, text, before, after, is_private, call))
         return found
     finally:
         await embedder.close()
@@ -204,9 +226,10 @@ def summary(replayed: Sequence[Replayed], *, show_text: bool) -> dict[str, Any]:
                 "device": entry.device,
                 "route": [entry.before.route, entry.after.route],
                 "tiers": [list(entry.before.tiers), list(entry.after.tiers)],
+                "first_other_tier": entry.first_other_tier,
                 "refusal": [entry.before.refusal, entry.after.refusal],
             }
-            | ({"text": entry.text} if show_text else {})
+            | ({"text": PRIVATE if entry.is_private else entry.text} if show_text else {})
             for entry in changed
         ],
     }
@@ -222,6 +245,8 @@ def _lines(found: dict[str, Any]) -> list[str]:
         lines += ["", format_table(["FIRST TIER", "WOULD BE", "REQUESTS"], rows)]
     counts = [(tier["tier"], tier["before"], tier["after"], f"{tier['difference']:+d}") for tier in found["tiers"]]
     lines += ["", format_table(["TIER", "ASKED FIRST", "WOULD BE", "DIFFERENCE"], counts)]
+    if found.get("cost") is not None:
+        lines += ["", *cost_lines(found["cost"])]
     if found["differences"]:
         lines += ["", *_difference_lines(found["differences"])]
     return lines
@@ -234,10 +259,11 @@ def _difference_lines(differences: Sequence[dict[str, Any]]) -> list[str]:
             printable(entry["device"]),
             " -> ".join(route or ABSTAINED for route in entry["route"]),
             " -> ".join(">".join(tiers) or NO_TIER for tiers in entry["tiers"]),
+            " -> ".join(tier or NO_TIER for tier in entry["first_other_tier"] or ()) or None,
             *([printable(entry["text"])] if "text" in entry else []),
         )
         for entry in differences[:SHOWN]
     ]
-    headers = ["ID", "DEVICE", "ROUTE", "TIERS", *(["QUESTION"] if "text" in differences[0] else [])]
+    headers = ["ID", "DEVICE", "ROUTE", "TIERS", "FIRST OTHER", *(["QUESTION"] if "text" in differences[0] else [])]
     left = len(differences) - len(rows)
     return [format_table(headers, rows), *([f"and {left} more: see --json"] if left else [])]

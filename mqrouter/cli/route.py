@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import os
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,8 +17,10 @@ from mqrouter.cli.common import Exit, config_option, echo_json, load_or_exit
 from mqrouter.cli.replay import replay
 
 if TYPE_CHECKING:
+    from mqrouter.core.request import Question
     from mqrouter.core.spending import Over
     from mqrouter.edge.embedder import LlamaEmbedder
+    from mqrouter.flow.judge import Judge, Judgement
     from mqrouter.routing.signals import TierSignal
     from mqrouter.routing.strategy import Strategy
     from mqrouter.settings import Settings
@@ -44,9 +48,10 @@ command.add_command(replay)
 @command.command("explain")
 @config_option
 @click.argument("question")
+@click.option("--strategy", metavar="NAME", help="Decide by this one instead of routing.strategy.")
 @click.option("--private", "is_private", is_flag=True, help="As if the request were marked private.")
 @click.option("--json", "is_json", is_flag=True, help="JSON on standard output.")
-def explain(config: Path | None, question: str, is_private: bool, is_json: bool) -> None:
+def explain(config: Path | None, question: str, strategy: str | None, is_private: bool, is_json: bool) -> None:
     """Say where a question would go, and why: no network, no generation, nothing stored.
 
     \b
@@ -55,11 +60,15 @@ def explain(config: Path | None, question: str, is_private: bool, is_json: bool)
     """
     if not question.strip():
         raise click.BadParameter("the question is empty", param_hint="QUESTION")
-    settings = load_or_exit(config).settings
     from mqrouter.errors import MqrouterError
+    from mqrouter.routing.registry import strategy_names
 
+    if strategy is not None and strategy not in strategy_names():
+        there_are = ", ".join(sorted(strategy_names()))
+        raise click.BadParameter(f"no strategy is called {strategy}: there are {there_are}", param_hint="--strategy")
+    settings = load_or_exit(config).settings
     try:
-        found = asyncio.run(_explain(settings, question, is_private))
+        found = asyncio.run(_explain(settings, question, strategy, is_private))
     except MqrouterError as error:
         click.echo(f"mqrouter: {error}", err=True)
         raise SystemExit(Exit.CONFIG) from error
@@ -72,6 +81,8 @@ def explain(config: Path | None, question: str, is_private: bool, is_json: bool)
     if found["refusal"]:
         click.echo(f"  answer:   error {found['refusal']}")
     click.echo(_format_tiers(found))
+    if found["head_problem"] is not None:
+        click.echo(f"  head:     unused: {found['head_problem']}")
     click.echo("\n".join(_format_strategies(found["strategies"])))
     took = ", ".join(f"{step} {ms:.2f} ms" for step, ms in found["took_ms"].items())
     click.echo(f"  took:     {took}; {found['elapsed_ms']:.1f} ms in all")
@@ -88,7 +99,7 @@ def _format_strategies(strategies: dict[str, Any]) -> list[str]:
     return lines
 
 
-async def _explain(settings: Settings, text: str, is_private: bool) -> dict[str, Any]:
+async def _explain(settings: Settings, text: str, strategy: str | None, is_private: bool) -> dict[str, Any]:
     import structlog
 
     from mqrouter import wiring
@@ -105,33 +116,65 @@ async def _explain(settings: Settings, text: str, is_private: bool) -> dict[str,
         strategies = await wiring.build_strategies(settings, embedder, vectors)
         seen = daemons_tiers(settings)
         started_s = time.perf_counter()
-        judgement = await judge.judge(question, embedder, tiers=seen.tiers)
+        judgement = await judge.judge(question, embedder, strategy=strategy, tiers=seen.tiers)
         found = judgement.to_json() | {"elapsed_ms": _ms_since(started_s)} | seen.to_json()
-        return found | await _compare(strategies, embedder, text, seen)
+        found |= {"head_problem": wiring.why_head_is_unusable(settings, fingerprint)}
+        return found | await _compare(strategies, judge, judgement, embedder, question, seen)
     finally:
         await embedder.close()
 
 
 async def _compare(
-    strategies: dict[str, Strategy], embedder: LlamaEmbedder, text: str, seen: SeenTiers
+    strategies: dict[str, Strategy],
+    judge: Judge,
+    judgement: Judgement,
+    embedder: LlamaEmbedder,
+    question: Question,
+    seen: SeenTiers,
 ) -> dict[str, Any]:
     """Returns what every strategy says, and the time of each step."""
+    from mqrouter.core.policy import plan_tiers
     from mqrouter.routing.signals import Signals, estimate_tokens
 
-    started_s = time.perf_counter()
-    embedding = await embedder.embed(text)
-    took_ms = {"embedding": _ms_since(started_s)}
-    signals = Signals(len(text), estimate_tokens(len(text)), embedding, False, None, text, seen.tiers)
+    text = question.text
+    with _stopwatch() as embedding_ms:
+        embedding = await embedder.embed(text)
+    took_ms = {"embedding": embedding_ms()}
+    tokens = estimate_tokens(question.chars)
+    signals = Signals(question.chars, tokens, embedding, question.is_private, None, text, seen.tiers)
     said: dict[str, Any] = {}
     for name, strategy in strategies.items():
-        started_s = time.perf_counter()
-        scores = strategy.score(signals)
-        took_ms[name] = _ms_since(started_s)
+        with _stopwatch() as strategy_ms:
+            scores = strategy.score(signals)
+        took_ms[name] = strategy_ms()
         said[name] = {
             "ranked": [asdict(entry) for entry in scores.ranked],
             "scope": None if scores.scope is None else asdict(scores.scope),
         }
+    wanted, plan = judgement.route_plan.to, judgement.route_plan
+    if judge.tier_order is not None and judgement.gain is not None:
+        with _stopwatch() as gain_ms:
+            wanted, _ = judge.tier_order.order(wanted, signals)
+        took_ms["gain"] = gain_ms()
+    with _stopwatch() as policy_ms:
+        plan_tiers(
+            wanted,
+            judge.tiers,
+            is_private=question.is_private,
+            chars=question.chars,
+            fall_back_locally=plan.when_offline == "answer_locally",
+        )
+    took_ms["policy"] = policy_ms()
     return {"strategies": said, "took_ms": took_ms}
+
+
+@contextmanager
+def _stopwatch() -> Iterator[Callable[[], float]]:
+    """Yields what says, afterwards, how many milliseconds it took."""
+    took: list[float] = []
+    started_s = time.perf_counter()
+    yield lambda: took[0]
+    took.append(_ms_since(started_s))
 
 
 def daemons_tiers(settings: Settings) -> SeenTiers:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 MAX_WIDTH = 48
@@ -15,6 +16,11 @@ def format_table(headers: Sequence[str], rows: Sequence[Sequence[object]], *, ma
     return "\n".join(
         "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines
     )
+
+
+def format_figure(value: float | None, digits: int = 3) -> str:
+    """Returns a dash for a figure that does not exist: None, or not finite."""
+    return "-" if value is None or not math.isfinite(value) else f"{value:.{digits}f}"
 
 
 def format_age(seconds: float | None) -> str | None:

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from mqrouter.cli.common import Exit, config_option, echo_json, load_or_exit
-from mqrouter.cli.labelled import FileError, Pair, embed, progress_bar, read_labelled, read_splits, split_of
+from mqrouter.cli.common import Exit, FiniteRange, config_option, echo_json, load_or_exit
+from mqrouter.cli.labelled import FileError, Pair, embed, progress_bar
+from mqrouter.cli.labelled_file import read_labelled, read_outcomes, read_splits, require_examples, split_of
 from mqrouter.cli.retrain import (
     feedback_examples,
     head_in_use,
@@ -21,6 +22,7 @@ from mqrouter.cli.retrain import (
     roll_back,
     stated_quality,
 )
+from mqrouter.cli.tables import format_figure
 
 if TYPE_CHECKING:
     from mqrouter.core.feedback import Examples
@@ -56,7 +58,7 @@ class Lesson:
 @click.option("--if-not-worse", is_flag=True, help="Replace the head only where the held-out quality does not fall.")
 @click.option("--rollback", is_flag=True, help="Take the previous head back, and keep this one in its place.")
 @click.option("--out", type=click.Path(path_type=Path), metavar="PATH", help="Instead of head.npz in data_dir.")
-@click.option("--target-precision", type=click.FloatRange(0, 1), default=0.95, show_default=True)
+@click.option("--target-precision", type=FiniteRange(0, 1), default=0.95, show_default=True)
 @click.option("--seed", type=int, default=0, show_default=True, help="The same seed and examples make the same file.")
 @click.option("--json", "is_json", is_flag=True, help="JSON on standard output.")
 @click.pass_context
@@ -77,7 +79,8 @@ def command(
     """Learn the routes from the configured examples and those of FILE, and write what was learnt.
 
     FILE has lines of {"question": …, "route": … or null}, or CSV with text,label, or JSON with named splits. Its
-    routes must be configured ones. Every figure shown is of examples held out of the learning.
+    routes must be configured ones. Every figure shown is of examples held out of all learning: of the head, of its
+    calibration and of its thresholds.
 
     With --from-feedback a good answer is an example of its route, and a verdict wrong_route one of the route it names.
     No device's own verdicts make up more than a tenth of these examples (or 3, where that is more); an operator's all
@@ -95,7 +98,10 @@ def command(
         return
     from click.core import ParameterSource
 
+    from mqrouter.cli.blas import one_thread
     from mqrouter.wiring import head_path
+
+    context.with_resource(one_thread())
 
     settings = load_or_exit(config).settings
     path = head_path(settings) if out is None else out
@@ -116,7 +122,7 @@ def command(
     click.echo(
         f"{path}: {size / 1000:.0f} kB, {found['routes']} routes from {found['examples']} examples\n"
         f"held out: accuracy {found['accuracy']:.3f}, calibration error {found['calibration_error']:.3f}, "
-        f"coverage {found['coverage']:.3f} at precision {found['precision']:.3f}"
+        f"coverage {found['coverage']:.3f} at precision {format_figure(found['precision'])}"
     )
     if (used := found["feedback"]) is not None:
         click.echo(f"feedback: {used['used']} examples used of {used['labelled']}")
@@ -142,10 +148,12 @@ def learn(
     from mqrouter.routing.training import train
 
     pairs = _examples(settings, file, split)
+    require_examples(pairs, "the configuration" if file is None else file)
     feedback = feedback_examples(settings, pairs) if from_feedback else None
     more: list[Pair] = [] if feedback is None else list(feedback.pairs)
     embedded = embed(settings, [text for text, _ in pairs + more])
-    data = labelled(pairs, embedded.vectors[: len(pairs)], tuple(settings.routes))
+    source = "the configuration" if file is None else file
+    data = labelled(pairs, embedded.vectors[: len(pairs)], tuple(settings.routes), source=source)
     further = labelled(more, embedded.vectors[len(pairs) :], tuple(settings.routes)) if more else None
     try:
         with progress_bar("training") as progress:
@@ -219,7 +227,6 @@ def learn_gain(settings: Settings, file: Path, *, seed: int) -> GainRegressor:
     """Returns what the outcomes say of the stronger tier's gain. Ends the process where the file is of no use."""
     import numpy as np
 
-    from mqrouter.cli.eval import read_outcomes
     from mqrouter.routing.gain import fit_gain, forms_of
 
     prompts, gains = read_outcomes(file)
@@ -251,15 +258,12 @@ def _gain_at(path: Path, embedder: str) -> GainRegressor | None:
 
 
 def summary(lesson: Lesson) -> dict[str, Any]:
-    """Returns what cross-validation says; coverage and precision of the examples above their routes' thresholds."""
-    import numpy as np
-
+    """Returns what cross-validation says; coverage and precision of the examples above thresholds set without them."""
     from mqrouter.routing.metrics import calibration_error
     from mqrouter.routing.training import NONE
 
     held_out, inside = lesson.trained.held_out, lesson.data.labels != NONE
-    thresholds = np.array(lesson.trained.head.thresholds)
-    kept = inside & (held_out.confidence >= thresholds[held_out.chosen])
+    kept = inside & held_out.kept(len(lesson.data.routes), lesson.about.target_precision)
     return {
         "routes": len(lesson.data.routes),
         "examples": lesson.about.examples,
@@ -272,7 +276,7 @@ def summary(lesson: Lesson) -> dict[str, Any]:
         "auroc": lesson.about.auroc,
         "calibration_error": calibration_error(held_out.confidence, held_out.is_right),
         "coverage": float(kept.sum() / inside.sum()),
-        "precision": float(held_out.is_right[kept].mean()) if kept.any() else 0.0,
+        "precision": float(held_out.is_right[kept].mean()) if kept.any() else None,
         "gain": None
         if lesson.gain is None
         else {name: getattr(lesson.gain, name) for name in ("trust", "gained", "gained_error", "penalty")},

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from mqrouter.cli.common import config_option, echo_json, load_or_exit
-from mqrouter.cli.tables import format_table
+from mqrouter.cli.common import FiniteRange, config_option, echo_json, load_or_exit
+from mqrouter.cli.tables import format_figure, format_table
 from mqrouter.cli.train import Lesson, learn, summary, write
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ TARGETS = (0.90, 0.95, 0.98)
 @click.argument("file", type=click.Path(path_type=Path, dir_okay=False), required=False, metavar="[FILE]")
 @click.option("--split", metavar="KEY", help="The list of FILE to learn from, where it is JSON with named splits.")
 @click.option("--from-feedback", is_flag=True, help="Learn from verdicts on past answers too, as train does.")
-@click.option("--target-precision", type=click.FloatRange(0, 1), default=0.95, show_default=True)
+@click.option("--target-precision", type=FiniteRange(0, 1), default=0.95, show_default=True)
 @click.option("--hurting", type=click.IntRange(min=0), default=15, show_default=True, help="Examples to list.")
 @click.option("--write", "is_written", is_flag=True, help="Write head.npz with these thresholds, as train does.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Of every draw.")
@@ -40,6 +40,7 @@ def command(
 ) -> None:
     """Show coverage against precision for every route, and the examples that pull questions to another route.
 
+    Coverage and precision are of examples held out of the head, its calibration and the threshold they are judged by.
     An example hurts where it was held out and a head learnt from all the others was sure of another route: its
     label is wrong, it belongs to two routes, or its route needs more like it.
 
@@ -48,8 +49,10 @@ def command(
       mqrouter tune
       mqrouter tune --target-precision 0.98 --write
     """
+    from mqrouter.cli.blas import one_thread
     from mqrouter.wiring import head_path
 
+    click.get_current_context().with_resource(one_thread())
     settings = load_or_exit(config).settings
     lesson = learn(settings, file, split, seed=seed, target_precision=target_precision, from_feedback=from_feedback)
     rows, hurt = coverage(lesson, target_precision), hurting_examples(lesson, hurting)
@@ -67,12 +70,15 @@ def command(
 
 def coverage(lesson: Lesson, target: float) -> list[dict[str, Any]]:
     """Returns every route's threshold for the target, what it keeps, and the coverage at the usual targets."""
-    from mqrouter.routing.thresholds import route_thresholds
+    import numpy as np
+
+    from mqrouter.routing.thresholds import by_route
 
     held_out, routes = lesson.trained.held_out, lesson.data.routes
+    thresholds = np.array(lesson.trained.head.thresholds)
 
     def kept(wanted: float) -> tuple[Kept, ...]:
-        return route_thresholds(held_out.confidence, held_out.chosen, held_out.is_right, len(routes), wanted)
+        return by_route(thresholds, held_out.chosen, held_out.is_right, held_out.kept(len(routes), wanted))
 
     at = {wanted: kept(wanted) for wanted in TARGETS}
     return [
@@ -120,4 +126,4 @@ def _echo(rows: list[dict[str, Any]], hurt: list[dict[str, Any]], target: float)
 
 def _cells(row: dict[str, Any]) -> list[object]:
     figures = (row["threshold"], row["coverage"], row["precision"], *row["coverage_at"].values())
-    return [row["route"], row["held_out"], *(None if figure is None else f"{figure:.3f}" for figure in figures)]
+    return [row["route"], row["held_out"], *map(format_figure, figures)]

@@ -1,4 +1,4 @@
-"""Embeddings of any text, kept on disk for the commands that need thousands of them; one file per model and prefix."""
+"""Embeddings of any text, kept on disk for the commands that need thousands of them: those of one model and prefix."""
 
 from __future__ import annotations
 
@@ -15,16 +15,21 @@ Progress = Callable[[int, int], None]
 
 KEY_BYTES = 32
 SAVED_EVERY = 500
+MAX_BYTES = 64_000_000
+"""Some 40,000 texts of 384 dimensions; all of it is read at each use."""
+LEFT_OF_FULL = 0.75  # a full file is cut to this share, so that not every writing rewrites it
 
 
 class VectorCache:
-    """`folder` is made when there is something to write. The file only grows: each record a text's hash and vector.
+    """`folder` is made when there is something to write; each record of its file is a text's hash and vector.
 
+    Writing drops the files of other models, and from a file of more than `max_bytes` the texts asked for longest ago.
     A file that a crash cut short is dropped at the next writing: it can always be made again.
     """
 
-    def __init__(self, folder: Path, fingerprint: str) -> None:
+    def __init__(self, folder: Path, fingerprint: str, *, max_bytes: int = MAX_BYTES) -> None:
         self._folder = folder
+        self._max_bytes = max_bytes
         self._name = hashlib.sha256(fingerprint.encode()).hexdigest()[:16]
 
     async def embed_all(
@@ -43,6 +48,8 @@ class VectorCache:
                 self._append(fresh)
                 fresh = {}
         self._append(fresh)
+        if missing:
+            self._tidy(known, keys)
         progress(len(missing), len(missing))
         return np.stack([known[key] for key in keys])
 
@@ -56,16 +63,37 @@ class VectorCache:
     def _append(self, vectors: dict[bytes, Matrix]) -> None:
         if not vectors:
             return
-        dim = len(next(iter(vectors.values())))
-        records = np.empty(len(vectors), dtype=_record(dim))
-        records["key"] = [np.void(key) for key in vectors]
-        records["vector"] = list(vectors.values())
-        path = self._folder / f"{self._name}-{dim}.vectors"
+        records, path = _records(vectors), self._path(vectors)
         self._folder.mkdir(parents=True, exist_ok=True)
         if path.exists() and path.stat().st_size % records.dtype.itemsize:
             path.unlink()
         with path.open("ab") as file:
             file.write(records.tobytes())
+
+    def _tidy(self, known: dict[bytes, Matrix], used: Sequence[bytes]) -> None:
+        """Other models' files are gone, and what is too much of this one's: the texts in `used` are the newest."""
+        path = self._path(known)
+        for other in self._folder.glob("*.vectors"):
+            if other != path:
+                other.unlink(missing_ok=True)
+        if path.stat().st_size <= self._max_bytes:
+            return
+        newest = dict.fromkeys(used)
+        ordered = [key for key in known if key not in newest] + list(newest)
+        count = max(1, int(LEFT_OF_FULL * self._max_bytes) // _record(len(known[ordered[0]])).itemsize)
+        part = path.with_suffix(".part")
+        part.write_bytes(_records({key: known[key] for key in ordered[-count:]}).tobytes())
+        part.replace(path)
+
+    def _path(self, vectors: dict[bytes, Matrix]) -> Path:
+        return self._folder / f"{self._name}-{len(next(iter(vectors.values())))}.vectors"
+
+
+def _records(vectors: dict[bytes, Matrix]) -> npt.NDArray[np.void]:
+    records = np.empty(len(vectors), dtype=_record(len(next(iter(vectors.values())))))
+    records["key"] = [np.void(key) for key in vectors]
+    records["vector"] = list(vectors.values())
+    return records
 
 
 def _record(dim: int) -> np.dtype[np.void]:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import math
 import zipfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,6 +24,11 @@ from mqrouter.routing.lexical import BUCKETS, WordWeights
 FORMAT = 1
 GAIN_ARRAYS = ("slopes", "means", "spreads")
 GAIN_NUMBERS = tuple(name for name in GainRegressor.__slots__ if name not in GAIN_ARRAYS)
+KINDS_OF_EVIDENCE = 2  # what `Head.confidence` takes
+KEYS = frozenset(
+    {"format", "about", "routes", "word_weight", "gamma", "none_weight", "scope_threshold", "thresholds", "confidence"}
+)
+ARRAYS = frozenset({"described", "linear", "words", "words_scale", "points", "landmark_weights", "landmark_bias"})
 
 
 class ArtefactError(MqrouterError):
@@ -104,10 +110,11 @@ def load(content: bytes, *, embedder: str, routes: Sequence[str] | None = None) 
     try:
         with np.load(io.BytesIO(content), allow_pickle=False) as file:
             described: dict[str, Any] = json.loads(bytes(file["described"]))
-            version = described["format"]
-            if version != FORMAT:
-                raise ArtefactError(f"the head is of format {version}, this mqrouter reads {FORMAT}: train anew")
+            if described["format"] != FORMAT:
+                raise ArtefactError(f"the head is of format {described['format']}, not of {FORMAT}: train anew")
+            _check_version(described, frozenset(file.files))
             about = About(**described["about"])
+            _check_about(about)
             head = _head(described, file)
             gain = _gain(described, file, head.linear.shape[1] - 1)
     except ArtefactError:
@@ -122,25 +129,81 @@ def load(content: bytes, *, embedder: str, routes: Sequence[str] | None = None) 
     return Artefact(about, head, gain)
 
 
+def _check_version(described: dict[str, Any], arrays: frozenset[str]) -> None:
+    """Raises ArtefactError where anything is missing, or is there that this version does not know."""
+    with_gain = "gain" in described
+    there = [*_paths(described), *arrays]
+    wanted = [
+        *(KEYS | ({"gain"} if with_gain else set())),
+        *(f"about.{name}" for name in About.__slots__),
+        *(f"confidence.{name}" for name in Platt.__slots__),
+        *(f"gain.{name}" for name in GAIN_NUMBERS if with_gain),
+        *ARRAYS,
+        *(f"gain_{name}" for name in GAIN_ARRAYS if with_gain),
+    ]
+    if differing := sorted(set(there) ^ set(wanted)):
+        named = ", ".join(differing[:3])
+        raise ArtefactError(f"the head was written by another version of mqrouter (it differs in {named}): train anew")
+
+
+def _paths(described: dict[str, Any]) -> Iterator[str]:
+    for key, value in described.items():
+        yield key
+        if isinstance(value, dict):
+            yield from (f"{key}.{name}" for name in value)
+
+
+def _check_about(about: About) -> None:
+    texts = (about.embedder, about.data_hash, about.evaluated)
+    whole = (about.seed, about.examples)
+    if not all(isinstance(text, str) for text in texts) or not all(type(number) is int for number in whole):
+        raise ArtefactError("what the head says about itself cannot be read: train anew")
+    _numbers([about.target_precision, *(figure for figure in (about.accuracy, about.auroc) if figure is not None)])
+
+
+def _numbers(values: Any) -> tuple[float, ...]:
+    """Returns the values as finite numbers. Raises ArtefactError."""
+    if not isinstance(values, list) or not all(
+        type(value) in (int, float) and math.isfinite(value) for value in values
+    ):
+        raise ArtefactError("the head has a figure that is no finite number: train anew")
+    return tuple(map(float, values))
+
+
+def _number(value: Any) -> float:
+    return _numbers([value])[0]
+
+
+def _array(file: Any, name: str, dtype: type[np.generic]) -> npt.NDArray[Any]:
+    """Returns an array of finite values, floats as float32. Raises ArtefactError."""
+    found: npt.NDArray[Any] = file[name]
+    if found.dtype != dtype or not np.isfinite(found).all():
+        raise ArtefactError(f"the head's part {name} is not of finite {dtype.__name__} values: train anew")
+    return found.astype(np.float32) if found.dtype.kind == "f" else found
+
+
 def _head(described: dict[str, Any], file: Any) -> Head:
     calibration = described["confidence"]
     head = Head(
         routes=tuple(described["routes"]),
-        linear=file["linear"].astype(np.float32),
-        words=WordWeights(file["words"], file["words_scale"]),
-        word_weight=float(described["word_weight"]),
+        linear=_array(file, "linear", np.float16),
+        words=WordWeights(_array(file, "words", np.int8), _array(file, "words_scale", np.float32)),
+        word_weight=_number(described["word_weight"]),
         landmarks=Landmarks(
-            file["points"].astype(np.float32), file["landmark_weights"], file["landmark_bias"], described["gamma"]
+            _array(file, "points", np.float16),
+            _array(file, "landmark_weights", np.float32),
+            _array(file, "landmark_bias", np.float32),
+            _number(described["gamma"]),
         ),
         confidence=Platt(
-            tuple(calibration["slopes"]),
-            calibration["bias"],
-            tuple(calibration["means"]),
-            tuple(calibration["spreads"]),
+            _numbers(calibration["slopes"]),
+            _number(calibration["bias"]),
+            _numbers(calibration["means"]),
+            _numbers(calibration["spreads"]),
         ),
-        none_weight=float(described["none_weight"]),
-        scope_threshold=float(described["scope_threshold"]),
-        thresholds=tuple(described["thresholds"]),
+        none_weight=_number(described["none_weight"]),
+        scope_threshold=_number(described["scope_threshold"]),
+        thresholds=_numbers(described["thresholds"]),
     )
     _check(head)
     return head
@@ -149,29 +212,38 @@ def _head(described: dict[str, Any], file: Any) -> Head:
 def _gain(described: dict[str, Any], file: Any, dim: int) -> GainRegressor | None:
     if "gain" not in described:
         return None
-    arrays = {name: file[f"gain_{name}"] for name in GAIN_ARRAYS}
+    arrays: dict[str, Any] = {name: _array(file, f"gain_{name}", np.float32) for name in GAIN_ARRAYS}
+    numbers: dict[str, Any] = {name: _number(described["gain"][name]) for name in GAIN_NUMBERS}
     traits = len(form(""))
-    if (
-        arrays["means"].shape != (traits,)
-        or arrays["spreads"].shape != (traits,)
-        or len(arrays["slopes"]) != dim + traits
-    ):
+    fits = (
+        arrays["means"].shape == arrays["spreads"].shape == (traits,)
+        and arrays["slopes"].shape == (dim + traits,)
+        and bool((arrays["spreads"] > 0).all())
+    )
+    if not fits:
         raise ArtefactError("the parts of the expected gain do not fit together: train anew")
-    return GainRegressor(**arrays, **described["gain"])
+    return GainRegressor(**arrays, **numbers)
 
 
 def _check(head: Head) -> None:
     routes, dim = len(head.routes), head.linear.shape[1] - 1
     landmarks = len(head.landmarks.points)
     classes = len(head.landmarks.bias)
+    platt = head.confidence
     fits = (
-        head.linear.shape == (routes, dim + 1)
+        routes >= 2
+        and all(isinstance(route, str) for route in head.routes)
+        and head.linear.shape == (routes, dim + 1)
         and head.words.quantised.shape == (BUCKETS, routes)
         and head.words.scale.shape == (routes,)
+        and landmarks > 0
         and head.landmarks.points.shape == (landmarks, dim)
         and classes in (routes, routes + 1)
+        and head.landmarks.bias.shape == (classes,)
         and head.landmarks.weights.shape == (classes, landmarks)
         and len(head.thresholds) == routes
+        and len(platt.slopes) == len(platt.means) == len(platt.spreads) == KINDS_OF_EVIDENCE
+        and min(platt.spreads) > 0
     )
     if not fits:
         raise ArtefactError("the head's parts do not fit together: train anew")

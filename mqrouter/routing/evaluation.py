@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -10,19 +10,19 @@ import numpy as np
 from mqrouter.routing import metrics
 from mqrouter.routing.calibration import Bools, Floats, fit_platt
 from mqrouter.routing.gain import GainRegressor, fit_gain, neighbour_gain
+from mqrouter.routing.measured import Configured
 from mqrouter.routing.metrics import Interval
 from mqrouter.routing.registry import strategy_factory
-from mqrouter.routing.signals import Embedding, Signals, estimate_tokens
+from mqrouter.routing.signals import Embedding, Signals, TierSignal, estimate_tokens
 from mqrouter.routing.softmax import Labels
-from mqrouter.routing.strategy import Options, RouteExamples, Strategy
+from mqrouter.routing.strategy import RouteExamples, Rule, Strategy
 from mqrouter.routing.thresholds import route_thresholds
 from mqrouter.routing.training import NONE, Labelled, Progress, folds, train
 
-SEES_MEANING = ("semantic", "knn", "learned")
-"""The strategies that tell routes apart by what a question says."""
-
 CALIBRATION_FOLDS = 5
 NEIGHBOURS_EXPLAINED = 3
+
+NOTHING_CONFIGURED = Configured()
 
 Clock = Callable[[], float]
 """Seconds, rising."""
@@ -89,13 +89,15 @@ def evaluate_intents(
     target_precision: float,
     clock: Clock,
     progress: Progress = lambda done, total: None,
+    configured: Configured = NOTHING_CONFIGURED,
 ) -> IntentReport:
     """Returns the figures of a strategy built from `data`; `test` has the same routes, and NONE for out of scope."""
     started_s = clock()
-    built, gate = build(strategy, data, seed, target_precision, progress)
+    built, gate = build(strategy, data, seed, target_precision, progress, configured)
     training_s = clock() - started_s
-    inside = answer(built, _only(test, test.labels != NONE), clock)
-    outside = answer(built, _only(test, test.labels == NONE), clock)
+    tiers = configured.options.tiers
+    inside = answer(built, _only(test, test.labels != NONE), clock, tiers)
+    outside = answer(built, _only(test, test.labels == NONE), clock, tiers)
     truth = _nearest_truth(test, inside.chosen)
     is_right = inside.chosen == truth
     confidence = gate.confidence(inside)
@@ -140,13 +142,14 @@ def compare_changed(strategy: str, change: str, gate: Gate, before: Answers, aft
     )
 
 
-def answer(strategy: Strategy, data: Labelled, clock: Clock) -> Answers:
-    """Returns what the strategy says to every question of `data`, and how long it took."""
+def answer(strategy: Strategy, data: Labelled, clock: Clock, tiers: Sequence[str] = ()) -> Answers:
+    """Returns what the strategy says to every question of `data`, and how long it took; all `tiers` are up."""
+    up = dict.fromkeys(tiers, TierSignal(True, None))
     index = {name: number for number, name in enumerate(data.routes)}
     rows: list[tuple[int, float, float, float, float]] = []
     for text, vector in zip(data.texts, data.vectors, strict=True):
         embedding = Embedding(vector, tokens=0, is_cut=False)
-        signals = Signals(len(text), estimate_tokens(len(text)), embedding, False, None, text)
+        signals = Signals(len(text), estimate_tokens(len(text)), embedding, False, None, text, up)
         started_s = clock()
         scores = strategy.score(signals)
         elapsed_s = clock() - started_s
@@ -158,35 +161,50 @@ def answer(strategy: Strategy, data: Labelled, clock: Clock) -> Answers:
     return Answers(table[:, 0].astype(np.intp), table[:, 1], table[:, 2], table[:, 3], table[:, 4])
 
 
-def as_routes(data: Labelled, threshold: float = 0.0) -> Mapping[str, RouteExamples]:
-    """Returns the in-scope examples by route, in the order of the routes."""
+def as_routes(data: Labelled, configured: Configured = NOTHING_CONFIGURED) -> Mapping[str, RouteExamples]:
+    """Returns the in-scope examples by route, in the order of the routes, every threshold at 0."""
     found = {}
     for number, name in enumerate(data.routes):
         mine = np.flatnonzero(data.labels == number)
-        found[name] = RouteExamples(tuple(data.texts[i] for i in mine.tolist()), data.vectors[mine], threshold)
+        texts = tuple(data.texts[i] for i in mine.tolist())
+        to, rule = configured.to.get(name, ()), configured.rules.get(name, Rule())
+        found[name] = RouteExamples(texts, data.vectors[mine], 0.0, to, rule)
     return found
 
 
-def build(name: str, data: Labelled, seed: int, target: float, progress: Progress) -> tuple[Strategy, Gate]:
+def build(
+    name: str,
+    data: Labelled,
+    seed: int,
+    target: float,
+    progress: Progress,
+    configured: Configured = NOTHING_CONFIGURED,
+) -> tuple[Strategy, Gate]:
     """Returns a strategy learnt from examples, and the gate set from examples held out of it."""
-    factory = strategy_factory(name)
-    if name == "learned":
+    factory, options = strategy_factory(name), configured.options
+    if name == "learned" or (name == "cascade" and options.first == "learned"):
         head = train(data, seed=seed, target_precision=target, progress=progress).head
-        built = factory(as_routes(data), nearest=NEIGHBOURS_EXPLAINED, options=Options(head=head))
+        options = replace(options, head=head)
+        built = factory(as_routes(data, configured), nearest=NEIGHBOURS_EXPLAINED, options=options)
         return built, Gate(lambda answers: answers.score, np.array(head.thresholds), head.scope_threshold)
-    gate = _held_out_gate(name, _only(data, data.labels != NONE), seed, target, progress)
-    return factory(as_routes(data), nearest=NEIGHBOURS_EXPLAINED), gate
+    gate = _held_out_gate(name, _only(data, data.labels != NONE), seed, target, progress, configured)
+    return factory(as_routes(data, configured), nearest=NEIGHBOURS_EXPLAINED, options=options), gate
 
 
-def _held_out_gate(name: str, data: Labelled, seed: int, target: float, progress: Progress) -> Gate:
+def _held_out_gate(
+    name: str, data: Labelled, seed: int, target: float, progress: Progress, configured: Configured
+) -> Gate:
     """Returns the calibration of a strategy that has none of its own, from examples held out of it."""
-    fold = folds(data.labels, CALIBRATION_FOLDS, np.random.default_rng(seed))
+    count = min(CALIBRATION_FOLDS, int(np.bincount(data.labels).min()))
+    fold = folds(data.labels, count, np.random.default_rng(seed))
+    factory, tiers = strategy_factory(name), configured.options.tiers
     parts: list[Answers] = []
-    for number in range(CALIBRATION_FOLDS):
-        progress(number, CALIBRATION_FOLDS + 1)
-        strategy = strategy_factory(name)(as_routes(_only(data, fold != number)), nearest=0)
-        parts.append(answer(strategy, _only(data, fold == number), lambda: 0.0))
-    order = np.argsort(np.concatenate([np.flatnonzero(fold == number) for number in range(CALIBRATION_FOLDS)]))
+    for number in range(count):
+        progress(number, count + 1)
+        rest = as_routes(_only(data, fold != number), configured)
+        strategy = factory(rest, nearest=0, options=configured.options)
+        parts.append(answer(strategy, _only(data, fold == number), lambda: 0.0, tiers))
+    order = np.argsort(np.concatenate([np.flatnonzero(fold == number) for number in range(count)]))
     held_out = Answers(*(np.concatenate([getattr(part, n) for part in parts])[order] for n in Answers.__slots__))
     is_right = held_out.chosen == data.labels
     platt = fit_platt(np.column_stack([held_out.score, held_out.margin]), is_right)
@@ -194,8 +212,8 @@ def _held_out_gate(name: str, data: Labelled, seed: int, target: float, progress
     def confidence(answers: Answers) -> Floats:
         return platt.many(np.column_stack([answers.score, answers.margin]))
 
-    kept = route_thresholds(confidence(held_out), held_out.chosen, is_right, len(data.routes), target)
-    return Gate(confidence, np.array([entry.threshold for entry in kept]), float(np.quantile(held_out.scope, 0.05)))
+    thresholds = route_thresholds(confidence(held_out), held_out.chosen, is_right, len(data.routes), target)
+    return Gate(confidence, thresholds, float(np.quantile(held_out.scope, 0.05)))
 
 
 def _nearest_truth(test: Labelled, chosen: Labels) -> Labels:

@@ -50,13 +50,17 @@ def calibration_error(confidence: Floats, is_right: Bools, bins: int = BINS) -> 
 def gain_curve(score: Floats, gain: Floats) -> Floats:
     """Returns the share of the gain recovered by sending the k best-scored to the strong tier: (n + 1,), k from 0.
 
-    Equal scores are sent as one would at random among them, so that a constant score is a straight line.
+    Equal scores are sent as one would at random among them, so that a constant score is a straight line. Without a
+    gain to recover all of it is nan.
     """
+    total = float(gain.sum())
+    if total <= 0:
+        return np.full(len(gain) + 1, np.nan)
     order = np.argsort(-score, kind="stable")
     ordered = gain[order].astype(np.float64)
     _, groups, counts = np.unique(-score[order], return_inverse=True, return_counts=True)
     ordered = (np.bincount(groups, weights=ordered) / counts)[groups]
-    curve: Floats = np.concatenate([[0.0], np.cumsum(ordered)]) / gain.sum()
+    curve: Floats = np.concatenate([[0.0], np.cumsum(ordered)]) / total
     return curve
 
 
@@ -69,6 +73,8 @@ def apgr(score: Floats, gain: Floats) -> float:
 def cpt(score: Floats, gain: Floats, recovered: float) -> float:
     """Returns the least share of calls to the strong tier that recovers this much of the gap: CPT(x)."""
     curve = gain_curve(score, gain)
+    if np.isnan(curve[0]):
+        return float("nan")
     return float(np.argmax(curve >= recovered - 1e-12) / len(gain))
 
 
@@ -82,7 +88,12 @@ class Interval:
 def bootstrap(
     figure: Callable[[Labels], float], examples: int, rng: np.random.Generator, rounds: int = 400
 ) -> Interval:
-    """Returns a figure of all examples and its 95 % interval; `figure` takes the indices of a resample."""
-    drawn = [figure(rng.integers(0, examples, examples)) for _ in range(rounds)]
-    low, high = np.nanpercentile(drawn, INTERVAL)
+    """Returns a figure of all examples and its 95 % interval; `figure` takes the indices of a resample.
+
+    Resamples whose figure does not exist, nan, are left out.
+    """
+    drawn = [found for _ in range(rounds) if not np.isnan(found := figure(rng.integers(0, examples, examples)))]
+    if not drawn:
+        drawn = [float("nan")]
+    low, high = np.percentile(drawn, INTERVAL)
     return Interval(figure(np.arange(examples)), float(low), float(high))

@@ -14,16 +14,19 @@ from mqrouter.routing.landmarks import Landmarks, fit_landmarks
 from mqrouter.routing.lexical import WordWeights, buckets, fit_words
 from mqrouter.routing.metrics import auroc
 from mqrouter.routing.softmax import Labels, Matrix, apply, fit_softmax, softmax
-from mqrouter.routing.thresholds import Kept, route_thresholds
+from mqrouter.routing.thresholds import kept_across, route_thresholds
 
 NONE = -1
 """The label of an example that belongs to no route."""
 
 STRENGTH = 30.0
 WORD_WEIGHTS = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.8)
+FEWEST_TO_CHOOSE_BY, WORD_WEIGHT_OF_FEW = 30, 0.1
+"""A handful of examples cannot choose a weight, and their words are a matter of chance: the embedding knows more."""
 NONE_WEIGHTS = (0.0, 0.1, 0.2, 0.3, 0.5, 0.7, 1.0)
 FOLDS_OF_FEW, FOLDS_OF_MANY, MANY = 10, 5, 4000
 """With ten examples a route, a fold less of them already costs accuracy: more folds say more about the whole."""
+LEAST_EXAMPLES = 2
 
 Buckets = npt.NDArray[np.intp]
 Progress = Callable[[int, int], None]
@@ -45,19 +48,27 @@ class Labelled:
 
 @dataclass(frozen=True, slots=True)
 class HeldOut:
-    """What heads said about examples they were not trained on, in the order of the examples."""
+    """What heads said about examples they were not trained on, in the order of the examples.
 
+    Weights, calibration and thresholds are as far apart from an example as the head: each is fitted on the other
+    folds alone.
+    """
+
+    fold: Labels
     chosen: Labels
     is_right: Bools
     confidence: Floats
     scope: Floats
+
+    def kept(self, routes: int, target: float) -> Bools:
+        """Returns whether each example is above its route's threshold for a target precision."""
+        return kept_across(self.confidence, self.chosen, self.is_right, self.fold, routes, target)
 
 
 @dataclass(frozen=True, slots=True)
 class Trained:
     head: Head
     held_out: HeldOut
-    kept: tuple[Kept, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,8 +80,9 @@ class _Parts:
 
 @dataclass(frozen=True, slots=True)
 class _Outputs:
-    """Held out: `linear` and `words` are (examples, routes), `near` and `none` are (examples,)."""
+    """Held out: `linear` and `words` are (examples, routes), `near`, `none` and `fold` are (examples,)."""
 
+    fold: Labels
     linear: Matrix
     words: Matrix
     near: Floats
@@ -93,33 +105,37 @@ def train(
 
     Raises ValueError where a route has fewer than two examples: nothing could be held out of them.
     """
-    counts = np.bincount(data.labels[data.labels != NONE], minlength=len(data.routes))
-    if len(data.routes) < 2 or counts.min() < 2:
-        raise ValueError("two routes with two examples each are the least that can be learnt from")
+    counts = np.bincount(data.labels[data.labels != NONE], minlength=len(data.routes)).tolist()
+    if (why := why_too_few(dict(zip(data.routes, counts, strict=True)))) is not None:
+        raise ValueError(why)
     rng = np.random.default_rng(seed)
     everything = data if further is None else _joined(data, further)
     found = [buckets(text) for text in everything.texts]
     outputs = _held_out_outputs(data, everything, found, rng, progress)
-    word_weight = _word_weight(outputs, data.labels)
-    logits = outputs.linear + np.float32(word_weight) * outputs.words
-    in_scope = data.labels != NONE
-    none_weight = _none_weight(outputs, in_scope)
-    scope = outputs.near - none_weight * outputs.none
-    confidence, held_out = _calibrated(logits, scope, data.labels)
-    kept = route_thresholds(held_out.confidence, held_out.chosen, held_out.is_right, len(data.routes), target_precision)
+    final, said = _fitted_on(outputs, data.labels, np.ones(len(data.labels), dtype=np.bool_))
+    thresholds = route_thresholds(said.confidence, said.chosen, said.is_right, len(data.routes), target_precision)
     parts = _fit(everything, found, np.arange(len(found)), rng)
     head = Head(
         routes=data.routes,
         linear=parts.linear,
         words=parts.words,
-        word_weight=word_weight,
+        word_weight=final.word_weight,
         landmarks=parts.landmarks,
-        confidence=confidence,
-        none_weight=none_weight,
-        scope_threshold=float(np.quantile(scope[in_scope], 1 - kept_in_scope)),
-        thresholds=tuple(entry.threshold for entry in kept),
+        confidence=final.confidence,
+        none_weight=final.none_weight,
+        scope_threshold=float(np.quantile(said.scope[data.labels != NONE], 1 - kept_in_scope)),
+        thresholds=tuple(thresholds.tolist()),
     )
-    return Trained(head, held_out, kept)
+    return Trained(head, _cross_fitted(outputs, data.labels))
+
+
+def why_too_few(examples: Mapping[str, int]) -> str | None:
+    """Returns why so many examples of the routes cannot be learnt from, or None."""
+    if len(examples) < 2:
+        return f"there is no other route beside {', '.join(examples) or 'none'}: two are the least to choose from"
+    if poor := sorted(route for route, count in examples.items() if count < LEAST_EXAMPLES):
+        return f"too few examples of {', '.join(poor)}: two examples of each route are the least, to hold one out"
+    return None
 
 
 def _joined(data: Labelled, further: Labelled) -> Labelled:
@@ -147,6 +163,7 @@ def _held_out_outputs(
     used = np.unique(fold)
     rest = np.arange(examples, len(found))
     outputs = _Outputs(
+        fold,
         np.zeros((examples, routes), dtype=np.float32),
         np.zeros((examples, routes), dtype=np.float32),
         np.zeros(examples, dtype=np.float32),
@@ -179,13 +196,61 @@ def _fit(data: Labelled, found: Sequence[Buckets], use: Labels, rng: np.random.G
     return _Parts(linear, words, fit_landmarks(data.vectors[use], all_labels, classes, rng))
 
 
-def _word_weight(outputs: _Outputs, labels: Labels) -> float:
+@dataclass(frozen=True, slots=True)
+class _Fitted:
+    """What is fitted on held-out outputs."""
+
+    word_weight: float
+    none_weight: float
+    confidence: Platt
+
+
+@dataclass(frozen=True, slots=True)
+class _Said:
+    """What follows from it for every example, (examples,)."""
+
+    chosen: Labels
+    is_right: Bools
+    confidence: Floats
+    scope: Floats
+
+
+def _fitted_on(outputs: _Outputs, labels: Labels, use: Bools) -> tuple[_Fitted, _Said]:
+    """Returns what the examples in `use` say of all."""
+    word_weight = _word_weight(outputs, labels, use)
+    probabilities = softmax(outputs.linear + np.float32(word_weight) * outputs.words)
+    none_weight = _none_weight(outputs, labels, use)
+    scope = outputs.near - none_weight * outputs.none
+    chosen = probabilities.argmax(axis=1)
+    is_right: Bools = chosen == labels
+    evidence = np.column_stack([log_odds(probabilities.max(axis=1)), scope])
+    platt = fit_platt(evidence[use], is_right[use])
+    return _Fitted(word_weight, none_weight, platt), _Said(chosen, is_right, platt.many(evidence), scope)
+
+
+def _cross_fitted(outputs: _Outputs, labels: Labels) -> HeldOut:
+    """Returns what is said of each fold's examples by what the other folds' taught."""
+    fold, count = outputs.fold, len(labels)
+    found = HeldOut(
+        fold, np.zeros(count, dtype=np.intp), np.zeros(count, dtype=np.bool_), np.zeros(count), np.zeros(count)
+    )
+    for number in np.unique(fold):
+        out = fold == number
+        _, said = _fitted_on(outputs, labels, ~out)
+        for name in _Said.__slots__:
+            getattr(found, name)[out] = getattr(said, name)[out]
+    return found
+
+
+def _word_weight(outputs: _Outputs, labels: Labels, use: Bools) -> float:
     """Returns the largest weight of the words whose held-out accuracy is within a standard error of the best.
 
     Examples held out come from the same hands as those learnt from, and flatter the embedding: on questions by other
     hands the words are worth more (farm questions: accuracy 0.91 at weight 0.5, 0.88 at the held-out optimum of 0.2).
     """
-    inside = labels != NONE
+    inside = use & (labels != NONE)
+    if inside.sum() < FEWEST_TO_CHOOSE_BY:
+        return WORD_WEIGHT_OF_FEW
     linear, words, truth = outputs.linear[inside], outputs.words[inside], labels[inside]
     found = [float(((linear + np.float32(w) * words).argmax(axis=1) == truth).mean()) for w in WORD_WEIGHTS]
     best = max(found)
@@ -193,23 +258,15 @@ def _word_weight(outputs: _Outputs, labels: Labels) -> float:
     return max(w for w, accuracy in zip(WORD_WEIGHTS, found, strict=True) if accuracy >= best - error)
 
 
-def _none_weight(outputs: _Outputs, in_scope: Bools) -> float:
+def _none_weight(outputs: _Outputs, labels: Labels, use: Bools) -> float:
     """Returns the weight of "none of these" that tells the held-out examples of no route best from the others.
 
     A few such examples among many routes say little about what else there is: on CLINC150, 0.1 raises the AUROC from
     0.984 to 0.985 and 0.5 lowers it to 0.975; farm questions want 1.
     """
-    if in_scope.all():
+    inside, outside = use & (labels != NONE), use & (labels == NONE)
+    if not outside.any():
         return 0.0
     scores = [outputs.near - weight * outputs.none for weight in NONE_WEIGHTS]
-    found = [auroc(score[in_scope], score[~in_scope]) for score in scores]
+    found = [auroc(score[inside], score[outside]) for score in scores]
     return NONE_WEIGHTS[int(np.argmax(found))]
-
-
-def _calibrated(logits: Matrix, scope: Floats, labels: Labels) -> tuple[Platt, HeldOut]:
-    probabilities = softmax(logits)
-    chosen = probabilities.argmax(axis=1)
-    evidence = np.column_stack([log_odds(probabilities.max(axis=1)), scope])
-    is_right: Bools = chosen == labels
-    platt = fit_platt(evidence, is_right)
-    return platt, HeldOut(chosen, is_right, platt.many(evidence), scope)

@@ -185,3 +185,33 @@ def test_head_is_not_missed_while_there_is_no_embedder_to_train_with() -> None:
 
 def test_cascade_can_do_without_a_head() -> None:
     assert check(LEARNED.replace("learned", "cascade")).exit_code == Exit.OK
+
+
+@pytest.mark.parametrize(
+    ("routing", "key", "message"),
+    [
+        ("min_gain = 0.1", "routing.min_gain", 'it has no effect: no strategy is "hybrid" or "learned"'),
+        ('strategy = "hybrid"\nmin_gain = 0.1', "routing.min_gain", "run `mqrouter train --outcomes FILE`"),
+        ("[routing.auto_tune]\nenabled = true", "routing.auto_tune.enabled", 'no strategy is "cascade" or "learned"'),
+    ],
+)
+def test_what_has_no_effect_is_a_warning(routing: str, key: str, message: str) -> None:
+    section = routing if routing.startswith("[") else f"[routing]\n{routing}"
+    result = check(VALID.replace("[routing.abstain]", f"{section}\n[routing.abstain]"))
+
+    assert result.exit_code == Exit.OK
+    assert any(key in line and message in line for line in result.stderr.splitlines()), result.stderr
+
+
+def test_damaged_head_that_nobody_needs_is_a_warning() -> None:
+    Path("data").mkdir()
+    Path("data/head.npz").write_bytes(b"damaged")
+    result = check(VALID)
+
+    assert result.exit_code == Exit.OK
+    (line,) = result.stderr.splitlines()
+    assert line.startswith("warning: ") and "head.npz: " in line and "train anew with `mqrouter train`" in line
+
+
+def test_learning_that_is_not_set_up_is_no_warning() -> None:
+    assert check(VALID).stderr == ""

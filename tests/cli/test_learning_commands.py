@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,9 +15,11 @@ import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 from fakes import word_vector
+from threadpoolctl import threadpool_info, threadpool_limits
 
 from mqrouter.cli import eval as eval_command
 from mqrouter.cli import labelled, train, tune
+from mqrouter.cli.common import echo_json
 from mqrouter.cli.labelled import Embedded
 from mqrouter.routing.artefact import load
 from mqrouter.routing.gain import forms_of
@@ -130,6 +135,108 @@ def test_gains_are_reported_beside_their_baselines(tmp_path: Path) -> None:
     found = value(eval_command.command, "gain", path, "--rounds", 20)
     assert {report["strategy"] for report in found["strategies"]} == {"learned", "knn", "token", "random", "oracle"}
     assert "oracle" in invoke(eval_command.command, "gain", path, "--rounds", 20).stdout
+
+
+@pytest.mark.parametrize(("weak", "strong"), [(1, 1), (1, 0)])
+def test_gains_need_a_gain(tmp_path: Path, weak: int, strong: int) -> None:
+    path = tmp_path / "gains.csv"
+    path.write_text("prompt,weak_correct,strong_correct\n" + f"a question,{weak},{strong}\n" * 30)
+    result = invoke(eval_command.command, "gain", path)
+    assert result.exit_code == 1 and "gains.csv: the strong tier is not right more often" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("splits", "message"),
+    [
+        ({"train": QUESTIONS, "val": []}, "'val' is empty"),
+        ({"train": [*QUESTIONS, ["x", "lonely"]], "val": QUESTIONS}, "too few examples of lonely"),
+        ({"train": [["a", "one"], ["b", "one"]], "val": [["a", "one"]]}, "no other route beside one"),
+        ({"train": QUESTIONS, "val": [["a", None]]}, "no question of it has a route"),
+        ({"train": QUESTIONS, "val": [["a", "astrology"]]}, '"astrology", of "a", is not one of the routes'),
+    ],
+)
+def test_splits_that_say_nothing_are_refused(tmp_path: Path, splits: dict[str, Any], message: str) -> None:
+    path = tmp_path / "s.json"
+    path.write_text(json.dumps(splits))
+    result = invoke(eval_command.command, "intents", path)
+    assert result.exit_code in (1, 2) and message in result.stderr
+
+
+@pytest.mark.parametrize("name", ["heuristic", "token", "perf", "hybrid", "cascade"])
+def test_strategy_that_cannot_be_measured_is_refused_by_name(splits: Path, name: str) -> None:
+    result = invoke(eval_command.command, "intents", splits, "--test", "held", "--strategy", name)
+    assert result.exit_code == 2 and f"{name} cannot be measured here: it" in result.stderr.replace("its", "it")
+
+
+def test_configured_words_tiers_and_head_are_measured(tmp_path: Path, config: Path) -> None:
+    words = [f"[routes.{route}]\nwords = {json.dumps([noun])}" for route, noun in SUBJECTS.items()]
+    text = config.read_text()
+    for line in words:
+        section, _, rule = line.partition("\n")
+        text = text.replace(section, f"{section}\n{rule}")
+    config.write_text(text)
+    path = tmp_path / "q.csv"
+    path.write_text("text,label\n" + "".join(f"{text},{route}\n" for text, route in QUESTIONS))
+    found = {row["strategy"]: row for row in value(eval_command.command, "questions", path, "-c", config)["strategies"]}
+    assert set(found) == {"heuristic", "semantic", "knn", "learned", "hybrid"}
+    assert found["heuristic"]["accuracy"] == 1.0
+    value(train.command, "-c", config)
+    with_head = value(eval_command.command, "questions", path, "-c", config)["strategies"]
+    cascade, learned = ([row for row in with_head if row["strategy"] == name] for name in ("cascade", "learned"))
+    assert cascade[0]["accuracy"] == learned[0]["accuracy"]
+    result = invoke(eval_command.command, "questions", path, "-c", config, "--strategy", "perf")
+    assert result.exit_code == 2 and "perf cannot be measured here" in result.stderr
+
+
+@pytest.mark.parametrize("number", ["nan", "inf", "-inf", "1.1"])
+def test_target_is_a_finite_number_of_its_range(config: Path, number: str) -> None:
+    result = invoke(train.command, "-c", config, f"--target-precision={number}")
+    assert result.exit_code == 2 and "--target-precision" in result.stderr
+
+
+def test_figures_that_do_not_exist_are_null(capsys: pytest.CaptureFixture[str]) -> None:
+    echo_json({"a": [float("nan"), 1.5], "b": float("inf")})
+    assert json.loads(capsys.readouterr().out) == {"a": [None, 1.5], "b": None}
+
+
+@pytest.mark.parametrize("command", [train.command, tune.command])
+def test_numpy_learns_on_one_thread(config: Path, monkeypatch: pytest.MonkeyPatch, command: click.Command) -> None:
+    seen: list[int] = []
+
+    def embed(settings: object, texts: Sequence[str]) -> Embedded:
+        seen.extend(pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas")
+        return Embedded(np.stack([word_vector(text) for text in texts]), "words:1:")
+
+    monkeypatch.setattr(train, "embed", embed)
+    with threadpool_limits(2, "blas"):
+        value(command, "-c", config)
+    assert set(seen) == {1}
+
+
+LEARNING = """
+import hashlib, numpy as np
+from mqrouter.cli.blas import one_thread
+from mqrouter.routing.artefact import About, Artefact, dump
+from mqrouter.routing.training import Labelled, train
+with one_thread():
+    rng = np.random.default_rng(0)
+    labels = np.repeat(np.arange(20), 10)
+    vectors = (rng.normal(size=(20, 384))[labels] + rng.normal(size=(200, 384))).astype(np.float32)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    data = Labelled(tuple(map(str, labels)), vectors, labels, tuple(map(str, range(20))))
+    print(hashlib.sha256(dump(Artefact(About("e", "h", 0, 0.95, 200), train(data, seed=0).head))).hexdigest())
+"""
+
+
+def test_same_seed_makes_the_same_file_on_any_number_of_threads() -> None:
+    files = set()
+    for threads in ("1", "2"):
+        environment = os.environ | {"OPENBLAS_NUM_THREADS": threads, "OMP_NUM_THREADS": threads}
+        ran = subprocess.run(
+            [sys.executable, "-c", LEARNING], env=environment, check=True, capture_output=True, text=True
+        )
+        files.add(ran.stdout)
+    assert len(files) == 1
 
 
 def test_gains_need_outcomes(tmp_path: Path) -> None:

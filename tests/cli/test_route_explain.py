@@ -2,12 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from fakes import HashEmbedder
+from test_head_loading import EXAMPLES, write_head
+
+from mqrouter import wiring
+from mqrouter.cli import route
 from mqrouter.cli.queue import format_decision
 from mqrouter.cli.route import _format_strategies, _format_tiers, _over, daemons_tiers
 from mqrouter.core.spending import Over
+from mqrouter.routing.artefact import dump, load
+from mqrouter.routing.gain import fit_gain, forms_of
 from mqrouter.routing.signals import TierSignal
 from mqrouter.settings import Settings
 
@@ -72,3 +85,63 @@ def test_order_by_gain_and_inheritance_are_shown() -> None:
     lines = format_decision(decision)
     assert "  session:  keeps the route of request r7" in lines
     assert "  gain:     +0.031 expected, least +0.100: the weak tiers first" in lines
+
+
+class _StartedEmbedder(HashEmbedder):
+    async def start(self) -> None: ...
+
+    async def close(self) -> None: ...
+
+
+@pytest.fixture
+def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr(wiring, "embedder", lambda settings: (_StartedEmbedder(), "words"))
+    lines = [
+        f'[routing]\nmin_gain = 0.1\n[gateway]\ndata_dir = "{tmp_path}"\n[prompts]\nchat = "Chat."\n'
+        '[tiers.edge]\nkind = "local"\n[tiers.hub]\nkind = "openai"\nurl = "http://127.0.0.1:1"\nmodel = "m"\n'
+        '[routing.abstain]\nto = ["edge"]',
+        *(f'[routes.{name}]\nto = ["hub", "edge"]\nexamples = {json.dumps(e)}' for name, e in EXAMPLES.items()),
+    ]
+    path = tmp_path / "mqrouter.toml"
+    path.write_text("\n".join(lines))
+    return path
+
+
+def explained(config: Path, *words: str) -> Any:
+    result = CliRunner().invoke(route.command, ["explain", "a cow limps", "-c", str(config), "--json", *words])
+    assert result.exit_code == 0, result.output
+    return json.loads(result.stdout)
+
+
+async def write_gain(folder: Path) -> None:
+    """A head that also knows when the stronger tier is worth it."""
+    await write_head(folder, "words")
+    learnt = load((folder / "head.npz").read_bytes(), embedder="words")
+    texts = [text for found in EXAMPLES.values() for text in found] * 5
+    matrix = np.stack([(await HashEmbedder().embed(text)).vector for text in texts])
+    gain = fit_gain(matrix, forms_of(texts), np.array([float("cow" in text) for text in texts]), seed=0)
+    (folder / "head.npz").write_bytes(dump(type(learnt)(learnt.about, learnt.head, gain)))
+
+
+def test_strategy_is_chosen_and_policy_is_timed(config: Path) -> None:
+    found = explained(config, "--strategy", "knn")
+    assert (found["strategy"], found["route"], found["head_problem"]) == ("knn", "cattle", None)
+    assert found["took_ms"]["policy"] >= 0 and "gain" not in found["took_ms"]
+
+
+async def test_gain_is_timed_where_it_has_a_say(config: Path) -> None:
+    await write_gain(config.parent)
+    found = await asyncio.to_thread(explained, config, "--strategy", "learned")
+    assert found["gain"] is not None and found["took_ms"]["gain"] >= 0
+
+
+def test_damaged_head_is_named_though_nothing_needs_it(config: Path) -> None:
+    (config.parent / "head.npz").write_bytes(b"damaged")
+    assert "train anew with `mqrouter train`" in explained(config)["head_problem"]
+    shown = CliRunner().invoke(route.command, ["explain", "a cow limps", "-c", str(config)]).stdout
+    assert "  head:     unused: " in shown
+
+
+def test_unknown_strategy_is_a_usage_error(config: Path) -> None:
+    result = CliRunner().invoke(route.command, ["explain", "x", "-c", str(config), "--strategy", "astrology"])
+    assert result.exit_code == 2 and "no strategy is called astrology" in result.stderr

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mqrouter.edge.vector_cache import SAVED_EVERY, VectorCache
+from mqrouter.edge.vector_cache import KEY_BYTES, SAVED_EVERY, VectorCache
 
 
 class Model:
@@ -32,10 +32,27 @@ async def test_known_texts_are_not_embedded_again(tmp_path: Path, model: Model) 
     assert found[:, 0].tolist() == [2, 3, 1, 3]
 
 
-async def test_another_model_has_vectors_of_its_own(tmp_path: Path, model: Model) -> None:
-    await VectorCache(tmp_path, "a").embed_all(["x"], model.embed)
-    await VectorCache(tmp_path, "b").embed_all(["x"], Model(5).embed)
-    assert len(list(tmp_path.iterdir())) == 2
+async def test_another_model_has_vectors_of_its_own_and_the_file_of_the_former_goes(tmp_path: Path) -> None:
+    first, second = Model(), Model(5)
+    await VectorCache(tmp_path, "a").embed_all(["x"], first.embed)
+    found = await VectorCache(tmp_path, "b").embed_all(["x"], second.embed)
+    assert (found.shape, second.texts) == ((1, 5), ["x"])
+    assert len(list(tmp_path.iterdir())) == 1
+    await VectorCache(tmp_path, "b").embed_all(["x"], second.embed)
+    assert second.texts == ["x"]
+
+
+async def test_full_file_loses_what_was_asked_for_longest_ago(tmp_path: Path, model: Model) -> None:
+    record = KEY_BYTES + 3 * 4
+    for texts in (["old"], ["kept"], ["1", "2", "3", "4", "5", "6"], ["kept", "new"]):
+        await VectorCache(tmp_path, "a", max_bytes=8 * record).embed_all(texts, model.embed)
+    (path,) = tmp_path.iterdir()
+    assert path.stat().st_size <= 8 * record
+    model.texts.clear()
+    await VectorCache(tmp_path, "a", max_bytes=8 * record).embed_all(["kept", "new", "6"], model.embed)
+    assert model.texts == []
+    await VectorCache(tmp_path, "a", max_bytes=8 * record).embed_all(["old"], model.embed)
+    assert model.texts == ["old"]
 
 
 async def test_file_cut_short_is_made_again(tmp_path: Path, model: Model) -> None:

@@ -212,7 +212,7 @@ async def test_listener_decides_by_its_own_strategy(stage: Stage) -> None:
 
 
 async def test_question_inherits_the_route_of_its_session_and_names_the_request(stage: Stage) -> None:
-    await stage.ask(asked("how are the cows", "s"), asked("zzz", "s"))
+    await stage.ask(asked("how are the cows", "s"), asked("why?", "s"))
     async with running(stage.decide.run):
         await stage.decided()
     (first, *_), (_, route, decision) = await stage.rows("id, route, decision")
@@ -224,8 +224,8 @@ async def test_question_inherits_the_route_of_its_session_and_names_the_request(
 
 
 async def test_without_a_session_or_in_another_one_it_abstains(stage: Stage) -> None:
-    await stage.ask(asked("how are the cows", "s"), asked("zzz"), asked("zzz", "t"))
-    await stage.ask(asked("zzz", "s", id=1), topic=f"{PREFIX}/ask/d2")
+    await stage.ask(asked("how are the cows", "s"), asked("why?"), asked("why?", "t"))
+    await stage.ask(asked("why?", "s", id=1), topic=f"{PREFIX}/ask/d2")
     async with running(stage.decide.run):
         await stage.decided()
     assert [route for (route,) in await stage.rows("route")] == ["cattle", None, None, None]
@@ -233,8 +233,8 @@ async def test_without_a_session_or_in_another_one_it_abstains(stage: Stage) -> 
 
 async def test_session_that_is_over_passes_nothing_on(stage: Stage) -> None:
     await stage.ask(asked("how are the cows", "s"))
-    await stage.ask(asked("zzz", "s"), now_ms=START_MS + 1_800_000)
-    await stage.ask(asked("zzz zzz", "s"), now_ms=START_MS + 3_600_001)
+    await stage.ask(asked("why?", "s"), now_ms=START_MS + 1_800_000)
+    await stage.ask(asked("why? why?", "s"), now_ms=START_MS + 3_600_001)
     async with running(stage.decide.run):
         await stage.decided()
     assert [route for (route,) in await stage.rows("route")] == ["cattle", "cattle", None]
@@ -250,7 +250,7 @@ async def test_requests_of_a_session_are_decided_one_after_the_other(stage: Stag
         return await embed(text)
 
     stage.embedder.embed = slowly  # type: ignore[method-assign]
-    await stage.ask(asked("how are the cows", "s"), asked("zzz", "s"), asked("will it rain today", "t"))
+    await stage.ask(asked("how are the cows", "s"), asked("why?", "s"), asked("will it rain today", "t"))
     async with running(stage.decide.run):
         await until(lambda: stage.embedder.texts == ["will it rain today"])
         await settled(stage.database)

@@ -105,14 +105,14 @@ async def test_strategy_sees_how_the_tiers_are_doing() -> None:
 
 
 async def test_question_that_leans_on_its_session_inherits_the_route() -> None:
-    found = await judge().judge(question("zzz"), HashEmbedder(), session=Session("r1", "code", ("hub",)))
+    found = await judge().judge(question("why?"), HashEmbedder(), session=Session("r1", "code", ("hub",)))
     assert (found.decision.route, found.decision.reason, found.decision.inherited_from) == ("code", "session", "r1")
     assert found.route_plan.prompt == "short"
-    assert (await judge().judge(question("zzz"), HashEmbedder())).decision.route is None
+    assert (await judge().judge(question("why?"), HashEmbedder())).decision.route is None
 
 
 async def test_session_on_a_route_that_a_reload_took_away_has_no_say() -> None:
-    found = await judge().judge(question("zzz"), HashEmbedder(), session=Session("r1", "gone", ()))
+    found = await judge().judge(question("why?"), HashEmbedder(), session=Session("r1", "gone", ()))
     assert found.decision.route is None
 
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from mqrouter.routing.calibration import fit_platt
 from mqrouter.routing.metrics import calibration_error
-from mqrouter.routing.thresholds import NEVER, pooled_threshold, route_thresholds
+from mqrouter.routing.thresholds import NEVER, by_route, kept_across, route_thresholds
 
 
 def outcomes(count: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -41,26 +41,42 @@ def test_platt_survives_evidence_that_never_varies() -> None:
 
 
 @given(st.lists(st.tuples(st.integers(0, 9), st.booleans()), min_size=1, max_size=50), st.floats(0, 1))
-def test_pooled_threshold_keeps_its_promise(pairs: list[tuple[int, bool]], target: float) -> None:
+def test_threshold_of_a_route_alone_keeps_its_promise(pairs: list[tuple[int, bool]], target: float) -> None:
     confidence = np.array([score / 10 for score, _ in pairs])
     is_right = np.array([right for _, right in pairs])
-    threshold = pooled_threshold(confidence, is_right, target)
+    threshold = float(route_thresholds(confidence, np.zeros(len(pairs), dtype=int), is_right, 1, target)[0])
     kept = confidence >= threshold
     if threshold == NEVER:
         assert not kept.any()
     else:
-        assert is_right[kept].mean() >= target
+        assert is_right[kept].mean() >= target - 1e-9
 
 
 def test_zero_is_the_threshold_where_all_may_be_kept() -> None:
-    assert pooled_threshold(np.array([0.2, 0.9]), np.array([True, True]), 0.95) == 0.0
+    found = route_thresholds(np.array([0.2, 0.9]), np.array([0, 0]), np.array([True, True]), 2, 0.95)
+    assert found.tolist() == [0.0, 0.0]
+
+
+def test_kept_is_judged_by_thresholds_set_without_it() -> None:
+    """With noise for confidence the best of many thresholds looks good on its own examples, and nowhere else."""
+    own, fresh = [], []
+    for seed in range(30):
+        rng = np.random.default_rng(seed)
+        confidence, chosen, is_right = rng.random(300), rng.integers(0, 10, 300), rng.random(300) < 0.9
+        thresholds = route_thresholds(confidence, chosen, is_right, 10, 0.92)
+        own += is_right[confidence >= thresholds[chosen]].tolist()
+        fresh += is_right[kept_across(confidence, chosen, is_right, np.arange(300) % 10, 10, 0.92)].tolist()
+    assert np.mean(own) > 0.94
+    assert np.mean(fresh) == pytest.approx(0.9, abs=0.015)
 
 
 def test_bad_route_is_kept_less_than_a_good_one() -> None:
     rng = np.random.default_rng(2)
     confidence, chosen = rng.random(2000), np.arange(2000) % 2
     chance = np.where(chosen == 0, 0.98, np.clip(confidence * 1.05, 0, 1))
-    kept = route_thresholds(confidence, chosen, rng.random(2000) < chance, 3, 0.9)
+    is_right = rng.random(2000) < chance
+    thresholds = route_thresholds(confidence, chosen, is_right, 3, 0.9)
+    kept = by_route(thresholds, chosen, is_right, confidence >= thresholds[chosen])
     assert kept[0].threshold < kept[1].threshold
     assert kept[1].precision is not None and kept[1].precision == pytest.approx(0.9, abs=0.03)
     assert (kept[2].examples, kept[2].coverage, kept[2].precision) == (0, 0.0, None)

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from test_training import labelled
 
-from mqrouter.routing.evaluation import SEES_MEANING, Outcomes, evaluate_gain, evaluate_intents
+from mqrouter.routing.evaluation import Outcomes, evaluate_gain, evaluate_intents
 from mqrouter.routing.gain import forms_of
+from mqrouter.routing.measured import SEES_MEANING
 
 
 @pytest.mark.parametrize("strategy", SEES_MEANING)

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import io
+import json
 import zipfile
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
 
+from mqrouter.routing import training
 from mqrouter.routing.artefact import About, Artefact, ArtefactError, dump, hash_examples, load
 from mqrouter.routing.calibration import Platt
 from mqrouter.routing.gain import fit_gain, forms_of
@@ -65,6 +68,24 @@ def test_held_out_figures_are_of_examples_not_trained_on() -> None:
     )
     held_out = train(shuffled, seed=0).held_out
     assert held_out.is_right.mean() < 0.5  # there is nothing to learn: only a leak could know
+
+
+def test_confidence_held_out_is_calibrated_without_the_example() -> None:
+    """Labels of chance, the same vectors: only a calibration that saw the outcomes would know when it is right."""
+    data = labelled(2, 12, none=4)
+    rng = np.random.default_rng(8)
+    outputs = training._Outputs(
+        fold=np.arange(28) % 2,
+        linear=np.zeros((28, 2), dtype=np.float32),
+        words=np.zeros((28, 2), dtype=np.float32),
+        near=rng.normal(size=28),
+        none=np.zeros(28),
+    )
+    labels = np.where(np.arange(28) % 2 == 0, 0, 1)  # all of fold 0 come out right, all of fold 1 wrong
+    found = training._cross_fitted(outputs, labels)
+    assert found.is_right.tolist() == (labels == 0).tolist()
+    assert found.confidence[labels == 0].max() < 0.2 and found.confidence[labels == 1].min() > 0.8
+    assert len(train(data, seed=0).held_out.kept(2, 0.9)) == 28
 
 
 @pytest.mark.parametrize("none", [0, 60])
@@ -128,7 +149,13 @@ def test_file_of_150_routes_is_small() -> None:
     assert len(dump(Artefact(ABOUT, head))) < 3_000_000
 
 
-CONTENT = dump(Artefact(ABOUT, train(labelled(), seed=0).head))
+HEAD = train(labelled(), seed=0).head
+GAIN = fit_gain(labelled().vectors, forms_of(labelled().texts), (labelled().labels == 0).astype(float), seed=0)
+CONTENT, WITH_GAIN = dump(Artefact(ABOUT, HEAD)), dump(Artefact(ABOUT, HEAD, GAIN))
+
+
+def test_good_file_survives_being_written_again() -> None:
+    assert load(changed(), embedder=ABOUT.embedder).gain is not None
 
 
 def test_other_embedder_is_refused_by_name() -> None:
@@ -158,6 +185,70 @@ def test_parts_that_do_not_fit_are_refused() -> None:
     head = train(labelled(), seed=0).head
     with pytest.raises(ArtefactError, match="do not fit"):
         load(dump(Artefact(ABOUT, replace(head, thresholds=(0.5,)))), embedder=ABOUT.embedder)
+
+
+def changed(described: dict[str, Any] | None = None, **arrays: np.ndarray) -> bytes:
+    """The file of a good head with keys and arrays replaced; an Ellipsis takes a key away."""
+    with np.load(io.BytesIO(WITH_GAIN), allow_pickle=False) as file:
+        parts = {name: file[name] for name in file.files} | arrays
+    found = json.loads(bytes(parts["described"]))
+    for path, value in (described or {}).items():
+        *place, key = path.split(".")
+        inside = found
+        for name in place:
+            inside = inside[name]
+        inside.pop(key, None) if value is ... else inside.update({key: value})
+    parts["described"] = np.frombuffer(json.dumps(found).encode(), dtype=np.uint8)
+    written = io.BytesIO()
+    np.savez(written, **parts)
+    return written.getvalue()
+
+
+@pytest.mark.parametrize("key", ["thresholds", "about.seed", "confidence.bias", "gain.trust"])
+def test_missing_key_is_another_version(key: str) -> None:
+    with pytest.raises(ArtefactError, match=rf"another version of mqrouter \(it differs in {key}\): train anew"):
+        load(changed({key: ...}), embedder=ABOUT.embedder)
+
+
+@pytest.mark.parametrize("content", [{"mood": 1}, {"about.mood": 1}, {"format": 7}])
+def test_unknown_key_is_another_version(content: dict[str, Any]) -> None:
+    with pytest.raises(ArtefactError, match=r"(another version|of format 7).*: train anew"):
+        load(changed(content), embedder=ABOUT.embedder)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        {"thresholds": [0.5] * 5 + [float("nan")]},
+        {"thresholds": [0.5] * 5 + ["0.5"]},
+        {"thresholds": 0.5},
+        {"gamma": None},
+        {"none_weight": float("inf")},
+        {"word_weight": True},
+        {"routes": [f"r{i}" for i in range(5)] + [5]},
+        {"confidence.slopes": [1.0]},
+        {"confidence.spreads": [1.0, 0.0]},
+        {"confidence": [1]},
+        {"about.examples": "120"},
+        {"about.accuracy": float("nan")},
+        {"gain.trust": float("nan")},
+    ],
+)
+def test_described_nonsense_is_refused(content: dict[str, Any]) -> None:
+    with pytest.raises(ArtefactError, match="train anew"):
+        load(changed(content), embedder=ABOUT.embedder)
+
+
+@pytest.mark.parametrize(
+    "name", ["linear", "words_scale", "points", "landmark_weights", "landmark_bias", "gain_slopes", "gain_spreads"]
+)
+def test_array_with_a_hole_is_refused(name: str) -> None:
+    with np.load(io.BytesIO(WITH_GAIN), allow_pickle=False) as file:
+        array = file[name].copy()
+    array.flat[0] = np.nan
+    for wrong in (array, array.astype("U8"), np.zeros(0, dtype=array.dtype)):
+        with pytest.raises(ArtefactError, match="train anew"):
+            load(changed(None, **{name: wrong}), embedder=ABOUT.embedder)
 
 
 def test_file_holds_plain_arrays_only() -> None:
