@@ -40,5 +40,9 @@ class _CascadeAt(Cascade):
     def order(self, tiers: Sequence[str], local: Collection[str]) -> tuple[str, ...]:
         return self._cascade.order(tiers, local)
 
+    @property
+    def least_confidence(self) -> float:
+        return self._cascade.least_confidence
+
     def judge_answer(self, confidence: float) -> Verdict:
         return self._cascade.judge_answer(confidence)

@@ -284,10 +284,16 @@ def _card(row: dict[str, Any]) -> str:
     lines.append("  history:")
     lines += [
         f"    {_time_of(entry['at_ms']):%H:%M:%S.%f}"[:-3]
-        + f"  {entry['event']:<10} {printable(entry['note'] or '')}".rstrip()
+        + f"  {entry['event']:<10} {printable(_note(entry))}".rstrip()
         for entry in row["history"]
     ]
     return "\n".join(lines)
+
+
+def _note(entry: dict[str, Any]) -> str:
+    from mqrouter.core.answer_signals import describe, parse_judged
+
+    return describe(parse_judged(entry["note"])) if entry["event"] == "judged" else entry["note"] or ""
 
 
 def _inherited(decision: dict[str, Any]) -> list[str]:
@@ -309,6 +315,10 @@ def format_decision(decision: dict[str, Any]) -> list[str]:
         order = "the weak tiers first" if gain["is_weak_first"] else "as configured"
         why = ", as before in this session" if gain["is_sessions"] else ""
         lines.append(f"  gain:     {gain['expected']:+.3f} expected, least {gain['least']:+.3f}: {order}{why}")
+    lines += [
+        f"  busy:     {busy['tier']}: {busy['wait_s']:g} s of waiting expected, limit {busy['limit_s']:g} s: goes last"
+        for busy in decision.get("too_busy", ())
+    ]
     lines += [f"  struck:   {struck['tier']}: {struck['reason']}" for struck in decision["struck"]]
     others = [f"{entry['route']} {entry['score']:.3f}" for entry in decision["ranked"]]
     lines.append(f"  ranked:   {', '.join(others)}")

@@ -146,8 +146,15 @@ def daemons_tiers(settings: Settings) -> SeenTiers:
         _, status = call_daemon(path, "GET", "/v1/status")
     except DaemonDownError:
         return SeenTiers(as_if_up, "the daemon is not running")
-    known = {name: TierSignal(tier["usable"], tier["latency_ms"]) for name, tier in status["tiers"].items()}
+    known = {name: _signal(tier) for name, tier in status["tiers"].items()}
     return SeenTiers(as_if_up | {name: tier for name, tier in known.items() if name in as_if_up}, None)
+
+
+def _signal(tier: dict[str, Any]) -> TierSignal:
+    from mqrouter.routing.signals import TierSignal
+
+    latency_ms = tier["latency_ms"]
+    return TierSignal(tier["usable"], None if latency_ms is None else latency_ms + tier["wait_ms"])
 
 
 def _format_tiers(found: dict[str, Any]) -> str:

@@ -140,6 +140,8 @@ class Answer:
     is_truncated: bool = False
     latency_ms: int = 0
     usage: dict[str, int] = field(default_factory=dict)
+    judged: str | None = None
+    """What was made of a local answer, as JSON: for the history, not for the requester."""
 
     @property
     def status(self) -> str:

@@ -38,6 +38,10 @@ class Cascade:
         """Returns a route's tiers with the local ones in front, each group in its own order."""
         return (*(tier for tier in tiers if tier in local), *(tier for tier in tiers if tier not in local))
 
+    @property
+    def least_confidence(self) -> float:
+        return self._least
+
     def judge_answer(self, confidence: float) -> Verdict:
         """Returns whether a local answer of this confidence is kept; a least of 0 keeps all."""
         return Verdict(confidence >= self._least, confidence, self._least)

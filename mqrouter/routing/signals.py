@@ -30,7 +30,7 @@ class TierSignal:
 
     is_up: bool
     latency_ms: float | None
-    """Of its recent answers; None where there were none."""
+    """Of its recent answers, the wait for a turn included; None where there were none."""
 
 
 @dataclass(frozen=True, slots=True)
