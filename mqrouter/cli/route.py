@@ -16,6 +16,7 @@ from mqrouter.cli.replay import replay
 
 if TYPE_CHECKING:
     from mqrouter.edge.embedder import LlamaEmbedder
+    from mqrouter.flow.judge import Judge, Judgement
     from mqrouter.routing.signals import TierSignal
     from mqrouter.routing.strategy import Strategy
     from mqrouter.settings import Settings
@@ -70,7 +71,7 @@ def explain(config: Path | None, question: str, is_private: bool, is_json: bool)
     click.echo("\n".join([question.strip(), *format_decision(found)]))
     if found["refusal"]:
         click.echo(f"  answer:   error {found['refusal']}")
-    click.echo(_format_tiers(found))
+    click.echo("\n".join([*_format_local_answers(found["local_answers"]), _format_tiers(found)]))
     click.echo("\n".join(_format_strategies(found["strategies"])))
     took = ", ".join(f"{step} {ms:.2f} ms" for step, ms in found["took_ms"].items())
     click.echo(f"  took:     {took}; {found['elapsed_ms']:.1f} ms in all")
@@ -106,9 +107,43 @@ async def _explain(settings: Settings, text: str, is_private: bool) -> dict[str,
         started_s = time.perf_counter()
         judgement = await judge.judge(question, embedder, tiers=seen.tiers)
         found = judgement.to_json() | {"elapsed_ms": _ms_since(started_s)} | seen.to_json()
+        found["local_answers"] = _local_answers(settings, judge, judgement)
         return found | await _compare(strategies, embedder, text, seen)
     finally:
         await embedder.close()
+
+
+def _local_answers(settings: Settings, judge: Judge, judgement: Judgement) -> list[dict[str, Any]]:
+    """Returns what an answer of each local tier in line must reach, and whether that is calibrated for its model."""
+    from mqrouter import wiring
+    from mqrouter.errors import ModelFileError
+    from mqrouter.flow.local_answer import least_confidence
+    from mqrouter.settings import LocalTier
+
+    found = []
+    for name in judgement.tier_plan.tiers:
+        if isinstance(tier := settings.tiers[name], LocalTier):
+            least = least_confidence(wiring.local_rules(tier), judge, judgement.decision.strategy)
+            try:
+                calibration = judge.calibrations.get(wiring.chat_fingerprint(settings, tier))
+            except ModelFileError:  # `mqrouter check` says so
+                calibration = None
+            verdicts = None if calibration is None else calibration.good + calibration.bad
+            found.append({"tier": name, "least_confidence": least, "calibrated_on": verdicts})
+    return found
+
+
+def _format_local_answers(entries: list[dict[str, Any]]) -> list[str]:
+    return [
+        f"  judged:   an answer of {entry['tier']} by its form"
+        + ("" if entry["least_confidence"] is None else f" and its confidence, least {entry['least_confidence']:.2f}")
+        + (
+            ", not calibrated"
+            if entry["calibrated_on"] is None
+            else f", calibrated on {entry['calibrated_on']} verdicts"
+        )
+        for entry in entries
+    ]
 
 
 async def _compare(

@@ -16,6 +16,16 @@ REFUSAL_WITHIN_CHARS = 200
 """A refusal comes at once; later the same words may be part of a story."""
 
 
+FAULTS = {
+    "characters": "empty",
+    "repetition": "repetitive",
+    "refusal": "refusal",
+    "language": "wrong language",
+    "finish": "truncated",
+}
+"""What an answer is called where the signal of that name is bad."""
+
+
 @dataclass(frozen=True, slots=True)
 class Evidence:
     """What the model itself thought of its words: natural logarithms of the probabilities of its tokens."""
@@ -58,7 +68,7 @@ class Judged:
     @property
     def fault(self) -> str | None:
         """What is wrong with the answer, the worst first; None where it is fit to send."""
-        bad = next((signal.name for signal in self.signals if signal.is_bad), None)
+        bad = next((FAULTS[signal.name] for signal in self.signals if signal.is_bad), None)
         return bad or ("unlikely" if self.is_unlikely else None)
 
     @property
@@ -104,11 +114,11 @@ def form_signals(
     asked, answered = (None, None) if found is None else (found.asked, found.answered)
     refusal = find_refusal(answer, refusal_phrases)
     signals = [
-        Signal("empty", characters, 1, characters < 1),
-        Signal("repetitive", round(share, 2), MAX_REPEATED_SHARE, share >= MAX_REPEATED_SHARE),
+        Signal("characters", characters, 1, characters < 1),
+        Signal("repetition", round(share, 2), MAX_REPEATED_SHARE, share >= MAX_REPEATED_SHARE),
         Signal("refusal", refusal, None, refusal is not None),
-        Signal("wrong language", answered, asked, found is not None),
-        Signal("truncated", finish_reason, None, finish_reason == "length"),
+        Signal("language", answered, asked, found is not None),
+        Signal("finish", finish_reason, None, finish_reason == "length"),
     ]
     if evidence is not None:
         signals += [

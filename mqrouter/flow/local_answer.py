@@ -31,15 +31,20 @@ def judge_local(
 ) -> Judged:
     """Returns the signals, and the confidence where the model gave evidence for one."""
     calibration = None if done.fingerprint is None else judge.calibrations.get(done.fingerprint)
-    wanted = [least for least in (judge.least_confidence(strategy), rules.min_confidence) if least is not None]
     return Judged(
         tier=tier,
         model=done.fingerprint,
         signals=form_signals(question, answer, done.finish_reason, done.evidence, rules.refusal_phrases),
         confidence=None if done.evidence is None else round(confidence_of(done.evidence, calibration), 4),
-        least=max(wanted, default=None),
+        least=least_confidence(rules, judge, strategy),
         is_calibrated=calibration is not None,
     )
+
+
+def least_confidence(rules: LocalRules, judge: Judge, strategy: str | None) -> float | None:
+    """Returns the greater of what the strategy and the tier ask of an answer; None where neither asks."""
+    wanted = (judge.least_confidence(strategy), rules.min_confidence)
+    return max((least for least in wanted if least is not None), default=None)
 
 
 def check_local(judged: Judged, *, is_last_resort: bool) -> str:

@@ -73,7 +73,7 @@ def test_judgement_comes_back_from_the_history() -> None:
 
 def test_line_for_people_shows_values_limits_and_the_bad_one() -> None:
     line = describe(judged("Ten. " * 100, confidence=0.9))
-    assert line.startswith("edge: repetitive: empty 499 (limit 1), repetitive 1 (limit 0.5)!")
+    assert line.startswith("edge: repetitive: characters 499 (limit 1), repetition 1 (limit 0.5)!")
     assert line.endswith("mean_logprob -0.5, least_logprob -1.5; confidence 0.90, least 0.50")
     plain = Judged("edge", None, form_signals(QUESTION, "Ten.", "stop", None, []), None, None, is_calibrated=False)
-    assert describe(plain).endswith("truncated stop") and plain.evidence is None
+    assert describe(plain).endswith("finish stop") and plain.evidence is None

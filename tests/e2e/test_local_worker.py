@@ -170,3 +170,14 @@ def test_idle_model_is_unloaded_and_loaded_again_and_the_status_shows_it(idle_si
             )
     shown = idle_site.gateway.cli("status").stdout
     assert "unloaded: idle for 0.5 s" in shown
+
+
+def test_model_that_finds_no_memory_is_not_loaded_and_the_next_tier_answers(tmp_path: Path) -> None:
+    text = EDGE.replace("max_tokens", "min_free_mb = 1e9\nmax_tokens")
+    with running_site(tmp_path, text=text, routes=ROUTES) as site, site.requester() as device:
+        device.subscribe("me/in")
+        device.publish(f"{ASK}/d", QUESTION, reply_to="me/in", correlation=b"1")
+        assert device.answer_to(b"1", 30.0).properties["mq-tier"] == "hub"
+        tier = site.gateway.status()["tiers"]["edge"]
+        assert (tier["usable"], tier["worker"]["state"], tier["worker"]["loads"]) == (False, "unloaded", 0)
+        assert tier["reason"].startswith("not enough memory for the local model")
