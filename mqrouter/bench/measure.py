@@ -7,7 +7,7 @@ import random
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from mqrouter.bench.answering import Answering
+from mqrouter.bench.answering import Answering, Judging
 from mqrouter.bench.energy import Meter
 from mqrouter.bench.questions import Asked
 from mqrouter.bench.rows import Query, Variant
@@ -104,7 +104,9 @@ class Measure:
     ) -> Query:
         tiers = judgement.tier_plan.tiers
         number = f"{self.run_id}-{row.strategy}-{row.threshold}-{row.cache_mode}-{row.repeat}-{row.question}"
-        outcome = await answering.answer(number, question, tiers, judge.prompt_for(row.route))
+        outcome = await answering.answer(
+            number, question, tiers, judge.prompt_for(row.route), Judging(judge, row.strategy)
+        )
         return replace(
             row,
             tier=outcome.tier,

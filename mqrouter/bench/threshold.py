@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import replace
 
-from mqrouter.routing.cascade import Cascade, Verdict
+from mqrouter.routing.cascade import Cascade
 from mqrouter.routing.decision import RouteScore, Scores
 from mqrouter.routing.signals import Signals
 from mqrouter.routing.strategy import Strategy
@@ -43,6 +43,3 @@ class _CascadeAt(Cascade):
     @property
     def least_confidence(self) -> float:
         return self._cascade.least_confidence
-
-    def judge_answer(self, confidence: float) -> Verdict:
-        return self._cascade.judge_answer(confidence)

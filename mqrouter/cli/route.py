@@ -136,14 +136,15 @@ def _local_answers(settings: Settings, judge: Judge, judgement: Judgement) -> li
 def _format_local_answers(entries: list[dict[str, Any]]) -> list[str]:
     return [
         f"  judged:   an answer of {entry['tier']} by its form"
-        + ("" if entry["least_confidence"] is None else f" and its confidence, least {entry['least_confidence']:.2f}")
-        + (
-            ", not calibrated"
-            if entry["calibrated_on"] is None
-            else f", calibrated on {entry['calibrated_on']} verdicts"
-        )
+        + ("" if entry["least_confidence"] is None else _format_least(entry))
         for entry in entries
     ]
+
+
+def _format_least(entry: dict[str, Any]) -> str:
+    on = entry["calibrated_on"]
+    how = "not calibrated" if on is None else f"calibrated on {on} verdicts"
+    return f" and its confidence, least {entry['least_confidence']:.2f}, {how}"
 
 
 async def _compare(

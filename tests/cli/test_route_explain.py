@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from mqrouter.cli.queue import format_decision
-from mqrouter.cli.route import _format_strategies, _format_tiers, daemons_tiers
+from mqrouter.cli.route import _format_local_answers, _format_strategies, _format_tiers, daemons_tiers
 from mqrouter.routing.signals import TierSignal
 from mqrouter.settings import Settings
 
@@ -40,3 +40,13 @@ def test_order_by_gain_and_inheritance_are_shown() -> None:
     lines = format_decision(decision)
     assert "  session:  keeps the route of request r7" in lines
     assert "  gain:     +0.031 expected, least +0.100: the weak tiers first" in lines
+
+
+def test_what_a_local_answer_must_reach_is_shown() -> None:
+    entries = [("a", None, None), ("b", 0.5, None), ("c", 0.5, 40)]
+    found = [{"tier": name, "least_confidence": least, "calibrated_on": on} for name, least, on in entries]
+    assert _format_local_answers(found) == [
+        "  judged:   an answer of a by its form",
+        "  judged:   an answer of b by its form and its confidence, least 0.50, not calibrated",
+        "  judged:   an answer of c by its form and its confidence, least 0.50, calibrated on 40 verdicts",
+    ]
