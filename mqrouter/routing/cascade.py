@@ -12,7 +12,7 @@ from mqrouter.routing.strategy import DEFAULTS, Options, RouteExamples
 
 
 class Cascade:
-    """Routes are those of the strategy `options.first`; its own are the order of tiers and the confidence asked of answers."""
+    """Routes are those of the strategy `options.first`; its own are the order of tiers and the confidence asked for."""
 
     def __init__(self, routes: Mapping[str, RouteExamples], *, nearest: int, options: Options = DEFAULTS) -> None:
         if options.first == "cascade":
