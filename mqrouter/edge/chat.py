@@ -78,6 +78,8 @@ class ChatWorker:
         self._is_ready = False
         self._ended_because: str | None = None
         """Why this process was ended on purpose in the middle of a generation."""
+        self._unload_because: str | None = None
+        """Why it is to be unloaded once the generation under way has ended."""
         self.unloaded_because: str | None = None
         self.used_at_s = time.monotonic()
         """When the last generation ended."""
@@ -135,18 +137,26 @@ class ChatWorker:
                 if not is_done:
                     await self._cancel(number)
                 self.used_at_s = time.monotonic()
+                if self._unload_because is not None:
+                    await self._unload(self._unload_because)
 
     async def unload(self, why: str, *, if_idle_s: float = 0.0) -> None:
-        """The memory is free again, after the generation under way; the next question loads the model again.
+        """The memory is free again, or will be after the generation under way; the next question loads the model again.
 
         With `if_idle_s` nothing happens where there was a question within that time.
         """
+        if self._turn.locked():  # nobody waits here: whoever watches the memory has to go on watching
+            if not if_idle_s:
+                self._unload_because = why
+            return
         async with self._turn:
-            if self.pid is None or time.monotonic() - self.used_at_s < if_idle_s:
-                return
-            await self.close()
-            self.unloaded_because = why
-            log.info("chat.worker_unloaded", why=why)
+            if self.pid is not None and time.monotonic() - self.used_at_s >= if_idle_s:
+                await self._unload(why)
+
+    async def _unload(self, why: str) -> None:
+        await self.close()
+        self.unloaded_because, self._unload_because = why, None
+        log.info("chat.worker_unloaded", why=why)
 
     async def end_now(self, why: str) -> None:
         """The memory is free again, at once: a generation under way fails with UnreachableError."""
@@ -191,7 +201,7 @@ class ChatWorker:
             self.unloaded_because = why
             raise UnreachableError(why)
         started_s = time.monotonic()
-        self._is_ready, self._loaded, self._ended_because = False, launch, None
+        self._is_ready, self._loaded, self._ended_because, self._unload_because = False, launch, None, None
         try:
             self._process = await asyncio.create_subprocess_exec(
                 sys.executable,

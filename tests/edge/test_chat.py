@@ -200,11 +200,13 @@ async def test_unloading_waits_for_the_answer_under_way(worker: ChatWorker) -> N
     async with aclosing(worker.stream(call("endless"))) as stream:
         await anext(stream)
         assert (worker.state, worker.idle_s) == (WorkerState.BUSY, 0.0)
-        unloading = asyncio.create_task(worker.unload("too large"))
+        await worker.unload("too large")
         await anext(stream)
-        assert worker.pid is not None
-    await unloading
-    assert worker.pid is None
+        pid = worker.pid
+        assert pid is not None
+    assert not psutil.pid_exists(pid) and worker.unloaded_because == "too large"
+    await works(worker)
+    assert worker.state is WorkerState.READY
 
 
 async def test_model_ended_for_memory_is_no_crash(worker: ChatWorker, monkeypatch: pytest.MonkeyPatch) -> None:
