@@ -180,3 +180,17 @@ def test_model_that_finds_no_memory_is_not_loaded_and_the_next_tier_answers(tmp_
         tier = site.gateway.status()["tiers"]["edge"]
         assert (tier["usable"], tier["worker"]["state"], tier["worker"]["loads"]) == (False, "unloaded", 0)
         assert tier["reason"].startswith("not enough memory for the local model")
+
+
+def test_endless_repetition_is_judged_goes_up_and_is_shown(tmp_path: Path) -> None:
+    text = EDGE.replace("max_tokens = 24", "max_tokens = 192")
+    routes = ROUTES.replace('prompt = "chat"\n', "")
+    with running_site(tmp_path, text=text, routes=routes) as site, site.requester() as device:
+        device.subscribe("me/in")
+        device.publish(f"{ASK}/d", "What is the capital of France?", reply_to="me/in", correlation=b"1")
+        answer = device.answer_to(b"1", 90.0)
+        assert (answer.properties["mq-tier"], answer.text) == ("hub", "echo: What is the capital of France?")
+        shown = site.gateway.cli("queue", "show", answer.properties["mq-id"]).stdout
+        (judged,) = [line for line in shown.splitlines() if "judged" in line]
+        assert "edge: repetitive: characters" in judged and "(limit 0.5)!" in judged and "mean_logprob" in judged
+        assert "edge: unfit: the answer was repetitive" in shown
