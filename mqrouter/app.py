@@ -42,6 +42,8 @@ from mqrouter.flow.forward import Lane
 from mqrouter.flow.intake import Intake
 from mqrouter.flow.judge import Judge
 from mqrouter.flow.keep_warm import KeepWarm
+from mqrouter.flow.load import Load
+from mqrouter.flow.local_model import Keeper
 from mqrouter.flow.metering import Metered
 from mqrouter.flow.ports import TierClient
 from mqrouter.flow.room import Room
@@ -198,6 +200,8 @@ class Daemon:
                 self._board.hold(name, left_ms / 1000)
         self._workers: dict[str, ChatWorker] = {}
         self._warmers: dict[str, KeepWarm] = {}
+        self._keepers: dict[str, Keeper] = {}
+        self._load = Load(self._store, self._board, self._clock, wiring.capacities(self._settings))
         self._lanes: list[Lane] = []
         for name, tier in self._settings.tiers.items():
             client = await self._client(name, stack)
@@ -213,7 +217,16 @@ class Daemon:
                 judge=self._judge,
                 answered=self._answered,
             )
-            lane = Lane(name, client, attempts, self._store, self._board, self._clock, concurrency=tier.concurrency)
+            lane = Lane(
+                name,
+                client,
+                attempts,
+                self._store,
+                self._board,
+                self._clock,
+                concurrency=tier.concurrency,
+                refresh_load=self._load.refresh,
+            )
             self._lanes.append(lane)
 
     async def _client(self, name: str, stack: AsyncExitStack) -> TierClient:
@@ -222,6 +235,7 @@ class Daemon:
             return self._replaced[name]
         if isinstance(tier, LocalTier):
             worker = self._workers[name] = wiring.chat_worker(self._settings, tier)
+            self._keepers[name] = wiring.keeper(tier, worker, self._clock.monotonic_s)
             stack.push_async_callback(worker.close)
             return worker
         client = await stack.enter_async_context(wiring.upstream_client(name, tier))
@@ -298,9 +312,11 @@ class Daemon:
             accepted=self._accepted,
             answered=self._answered,
             topics=wiring.topic_map(self._settings),
+            refresh_load=self._load.refresh,
         )
         supervisor.start({"decide": self._decide.run} | {f"lane.{lane.name}": lane.run for lane in self._lanes})
         supervisor.start({name: warmer.run for name, warmer in self._warmers.items()})
+        supervisor.start({f"keeper.{name}": keeper.run for name, keeper in self._keepers.items()})
         if (schedule := wiring.auto_tune(self._settings)) is not None:
             trainer = Trainer(self._loaded.files[0], self._settings.gateway.data_dir / "cache")
             tune = AutoTune(self._store, self._clock, schedule, trainer.retrain, self._take_head)

@@ -114,7 +114,14 @@ class CredentialsError(PermanentError):
 
 
 class ModelError(MqrouterError):
-    """Escalate: the local model crashed, hung, or produced nothing fit to send."""
+    """Escalate: the local model crashed, hung, or produced nothing fit to send.
+
+    `judged` is what was looked at, as JSON for the request's history.
+    """
+
+    def __init__(self, message: str, *, judged: str | None = None) -> None:
+        super().__init__(message)
+        self.judged = judged
 
 
 class ModelFileError(MqrouterError):

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from mqrouter import __version__
 from mqrouter.core.disk_space import DiskLevel
 from mqrouter.core.states import State
 from mqrouter.edge.chat import ChatWorker
+from mqrouter.edge.memory import Memory
 from mqrouter.edge.mqtt.link import MqttLink
 from mqrouter.edge.store.store import Store
 from mqrouter.edge.system import machine_clocks
@@ -40,6 +41,7 @@ class Report:
     lanes: Sequence[Lane]
     workers: Mapping[str, ChatWorker]
     lag_ms: Callable[[float], float]
+    memory: Memory = field(default_factory=Memory)
 
     def full(
         self, *, config_hash: str, restart_needed: Sequence[str], is_ready: bool, uptime_s: float, abstained: int
@@ -125,5 +127,18 @@ class Report:
             "limits": self._levels(lane.name),
             "in_flight": lane.in_flight,
             "latency_ms": None if (p50_ms := self.board.latencies[lane.name].p50_ms) is None else round(p50_ms, 1),
+            "wait_ms": round(1000 * load.wait_s, 1) if (load := self.board.loads.get(lane.name)) is not None else 0.0,
             "model": self.settings.tiers[lane.name].model,
-        } | ({} if worker is None else {"worker_pid": worker.pid, "worker_starts": worker.starts})
+        } | ({} if worker is None else {"worker": self._worker(worker)})
+
+    def _worker(self, worker: ChatWorker) -> dict[str, Any]:
+        pid = worker.pid
+        resident_mb = None if pid is None else self.memory.resident_mb(pid)
+        return {
+            "state": str(worker.state),
+            "pid": pid,
+            "resident_mb": None if resident_mb is None else round(resident_mb, 1),
+            "loads": worker.starts,
+            "idle_s": None if pid is None else round(worker.idle_s, 1),
+            "unloaded_because": worker.unloaded_because,
+        }

@@ -27,6 +27,28 @@ Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", max_length=
 URL = r"^https?://[^\s]+$"
 HOURS = r"^([01]\d|2[0-3]):[0-5]\d-([01]\d|2[0-3]):[0-5]\d$"
 Hours = Annotated[str, Field(pattern=HOURS)]
+REFUSALS = [
+    "as an ai",
+    "i'm an ai",
+    "i am an ai",
+    "as a language model",
+    "i'm sorry, but i can't",
+    "i'm sorry, but i cannot",
+    "i'm sorry, but i'm unable",
+    "i'm sorry, but i'm not able",
+    "i can't assist with",
+    "i cannot assist with",
+    "i can't help with",
+    "i cannot help with",
+    "i can't provide",
+    "i cannot provide",
+    "i'm unable to",
+    "i am unable to",
+    "i'm not able to",
+    "i am not able to",
+    "i don't have access to",
+    "i do not have access to",
+]
 
 
 class Section(BaseModel):
@@ -308,6 +330,24 @@ class LocalTier(TierBase):
     threads: Count | None = Field(None, description="without it half of the cores")
     start: Literal["on_first_use", "at_start"] = Field("on_first_use", description="when the worker is started")
     first_token_timeout_s: Seconds = Field(30.0, description="limit to the first token, model load included")
+    max_wait_s: Seconds = Field(30.0, description="with a longer queue another tier that is up takes the question")
+    ttl_share: float = Field(
+        0.5, gt=0, le=1, allow_inf_nan=False, description="of the time to live left, used here while others are up"
+    )
+    idle_unload_s: Seconds | Literal["never"] = Field(1_800.0, description="memory is given back so long after use")
+    min_free_mb: Weight = Field(150.0, description="with less memory available the model is unloaded, or not loaded")
+    max_pressure: float = Field(
+        20.0, ge=0, le=100, allow_inf_nan=False, description="the same above this percentage of full memory stalls"
+    )
+    max_worker_mb: Seconds | None = Field(
+        None, description="above it the worker is restarted; without it twice the model's file and 512 MB"
+    )
+    min_confidence: Probability | None = Field(
+        None, description="least confidence of an answer, whatever the strategy; without it only cascade asks"
+    )
+    refusal_phrases: list[Annotated[str, Field(min_length=1)]] = Field(
+        REFUSALS, description="an answer that begins with one of these is a refusal"
+    )
 
 
 class UpstreamTier(TierBase):

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 
 import paho.mqtt.client as paho
@@ -14,24 +15,31 @@ from mqrouter.config.toml_positions import KeyPath
 from mqrouter.core.backoff import Backoff
 from mqrouter.core.breaker import Breaker
 from mqrouter.core.decode import Limits
+from mqrouter.core.load import Capacity
+from mqrouter.core.memory_guard import MemoryLimits, why_not_load
 from mqrouter.core.policy import TierFacts
 from mqrouter.core.privacy import Privacy
 from mqrouter.core.spending import Meter, TierLimits
 from mqrouter.core.topics import TopicMap, build_topic_map
 from mqrouter.core.warmth import WarmRule, parse_hours
-from mqrouter.edge.chat import ChatOptions, ChatWorker
+from mqrouter.edge.chat import ChatOptions, ChatWorker, Launch
 from mqrouter.edge.embedder import EmbeddingModel, LlamaEmbedder
 from mqrouter.edge.example_vectors import ExampleVectors, Matrix
+from mqrouter.edge.memory import Memory
 from mqrouter.edge.mqtt.options import LinkOptions, TlsFiles
 from mqrouter.edge.upstream import OllamaOptions, OllamaWire, OpenAiWire, UpstreamClient, UpstreamOptions
-from mqrouter.errors import ConfigError, Problem
+from mqrouter.errors import ConfigError, ModelFileError, Problem
 from mqrouter.flow.attempt import AttemptLimits
 from mqrouter.flow.auto_tune import Schedule
 from mqrouter.flow.judge import Judge, RoutePlan
+from mqrouter.flow.local_answer import LocalRules
+from mqrouter.flow.local_model import Keeper, KeepLimits
 from mqrouter.models.catalogue import Purpose
 from mqrouter.models.loading import LoadProfile, embedder_max_tokens, load_embedder
 from mqrouter.models.store import ModelFile, quick_check, resolve
 from mqrouter.models.survival import MEMORY_FILE, find_profile
+from mqrouter.routing import answer_confidence
+from mqrouter.routing.answer_confidence import Calibrations
 from mqrouter.routing.artefact import Artefact, ArtefactError
 from mqrouter.routing.artefact import load as load_artefact
 from mqrouter.routing.head import Head
@@ -140,7 +148,20 @@ def attempt_limits(settings: Settings, tier: Tier) -> AttemptLimits:
         max_attempts=settings.retry.max_attempts,
         backoff=round_backoff(settings),
         request=request_limits(settings),
+        local=local_rules(tier) if isinstance(tier, LocalTier) else LocalRules(),
     )
+
+
+def local_rules(tier: LocalTier) -> LocalRules:
+    return LocalRules(tuple(tier.refusal_phrases), tier.min_confidence, tier.ttl_share)
+
+
+def capacities(settings: Settings) -> dict[str, Capacity]:
+    """Returns what the tiers take; only the wait for a local one has a limit of its own."""
+    return {
+        name: Capacity(tier.concurrency, tier.max_wait_s if isinstance(tier, LocalTier) else None)
+        for name, tier in settings.tiers.items()
+    }
 
 
 def upstream_client(name: str, tier: UpstreamTier) -> UpstreamClient:
@@ -174,15 +195,41 @@ def warm_rule(tier: Tier) -> WarmRule | None:
 def chat_worker(settings: Settings, tier: LocalTier) -> ChatWorker:
     models_dir = settings.gateway.models_dir
 
-    def command() -> list[str]:
+    def launch() -> Launch:
         model = resolve(tier.model, models_dir)
         quick_check(model.path)
         profile = find_profile(model.path, Purpose.CHAT, models_dir / MEMORY_FILE).profile
         threads = tier.threads or default_threads()
-        module = "mqrouter.edge.chat_worker"
-        return ["-m", module, str(model.path), str(tier.context_tokens), str(threads), profile]
+        arguments = [
+            "-m",
+            "mqrouter.edge.chat_worker",
+            str(model.path),
+            str(tier.context_tokens),
+            str(threads),
+            profile,
+        ]
+        return Launch(arguments, model.path.stat().st_size / 1e6, _fingerprint(model))
 
-    return ChatWorker(ChatOptions(tier.model, tier.max_tokens, tier.temperature, tier.first_token_timeout_s), command)
+    memory, limits = Memory(), memory_limits(tier)
+    return ChatWorker(
+        ChatOptions(tier.model, tier.max_tokens, tier.temperature, tier.first_token_timeout_s),
+        launch,
+        why_not_load=lambda model_mb: why_not_load(memory.read(), limits, model_mb),
+    )
+
+
+def memory_limits(tier: LocalTier) -> MemoryLimits:
+    return MemoryLimits(tier.min_free_mb, tier.max_worker_mb, tier.max_pressure)
+
+
+def keeper(tier: LocalTier, worker: ChatWorker, monotonic_s: Callable[[], float]) -> Keeper:
+    idle_unload_s = None if tier.idle_unload_s == "never" else tier.idle_unload_s
+    return Keeper(worker, Memory(), KeepLimits(memory_limits(tier), idle_unload_s), monotonic_s)
+
+
+def chat_fingerprint(settings: Settings, tier: LocalTier) -> str:
+    """Returns the fingerprint of a local tier's model file. Raises ModelFileError."""
+    return _fingerprint(resolve(tier.model, settings.gateway.models_dir))
 
 
 def embedder(settings: Settings) -> tuple[LlamaEmbedder, str]:
@@ -212,8 +259,8 @@ def _query_prefix(settings: Settings, model: ModelFile) -> str:
     return model.classification_prefix if configured is None else configured
 
 
-def _fingerprint(model: ModelFile, prefix: str) -> str:
-    """Names "this model with this prefix": vectors made under another name are of no use."""
+def _fingerprint(model: ModelFile, prefix: str = "") -> str:
+    """Names "this model with this prefix": what was made or learnt under another name is of no use."""
     stat = model.path.stat()
     identity = model.record.sha256 if model.record else f"{stat.st_size}-{stat.st_mtime_ns}"
     return f"{model.path.name}:{identity}:{prefix}"
@@ -350,6 +397,7 @@ async def build_judge(settings: Settings, embedder: LlamaEmbedder, vectors: Exam
         switch_margin=routing.session_switch_margin,
         session_max_age_s=routing.session_max_age_s,
         privacy=privacy(settings),
+        calibrations=load_calibrations(settings),
     )
 
 
@@ -368,6 +416,37 @@ def _learnt_or_raise(settings: Settings, fingerprint: str, named: Mapping[KeyPat
             raise ConfigError([Problem(dotted(path), str(error))]) from error
         log.warning("routing.head_unusable", error=str(error))
         return None
+
+
+def calibrations_path(settings: Settings) -> Path:
+    """Where `mqrouter tune --answers --write` puts what verdicts on local answers taught."""
+    return settings.gateway.data_dir / "answers.json"
+
+
+def read_calibrations(settings: Settings) -> Calibrations:
+    """Returns the calibrations of local answers by model; none where nothing was calibrated. Raises ArtefactError."""
+    path = calibrations_path(settings)
+    try:
+        return answer_confidence.load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    except (OSError, UnicodeDecodeError) as error:
+        raise ArtefactError(f"{path} cannot be read: {error}") from error
+
+
+def load_calibrations(settings: Settings) -> Calibrations:
+    """Returns what `read_calibrations` does; what cannot be read, or fits no local tier's model, is logged."""
+    try:
+        found = read_calibrations(settings)
+    except ArtefactError as error:
+        log.warning("routing.answer_calibration_unusable", error=str(error))
+        return {}
+    for name, tier in settings.tiers.items():
+        if found and isinstance(tier, LocalTier):
+            with suppress(ModelFileError):  # the tier itself says what is wrong with it
+                if (model := chat_fingerprint(settings, tier)) not in found:
+                    log.warning("routing.answers_not_calibrated", tier=name, model=model, calibrated=sorted(found))
+    return found
 
 
 def tier_facts(tiers: Mapping[str, Tier]) -> dict[str, TierFacts]:

@@ -18,6 +18,8 @@ from mqrouter.core.prompting import compose
 from mqrouter.core.request import Message, Question
 from mqrouter.core.retry import Failure, GiveUp, Waiting, after_failure
 from mqrouter.errors import CredentialsError, ModelError, PermanentError, TransientError, UnreachableError
+from mqrouter.flow.judge import Judge
+from mqrouter.flow.local_answer import LocalRules, check_local, judge_local
 from mqrouter.flow.ports import Clock, TierClient
 from mqrouter.flow.tiers import TierBoard
 from mqrouter.routing.signals import TierSignal
@@ -39,6 +41,15 @@ class AnsweringTier:
     is_local: bool
     total_timeout_s: float
     price: Price | None = None
+    rules: LocalRules = field(default_factory=LocalRules)
+
+
+@dataclass(frozen=True, slots=True)
+class Judging:
+    """By whom a local answer is judged, and under which strategy."""
+
+    judge: Judge
+    strategy: str | None
 
 
 @dataclass(slots=True)
@@ -72,9 +83,12 @@ class _UnderWay:
     """One question between its attempts."""
 
     number: str
+    question: Question
     messages: tuple[Message, ...]
     started_s: float
     waiting: Waiting
+    judging: Judging | None
+    """None: by its form alone."""
     attempts: int = 0
     outcome: Outcome = field(default_factory=Outcome)
 
@@ -121,9 +135,17 @@ class Answering:
             if tier.is_local:
                 await tier.client.probe()
 
-    async def answer(self, number: str, question: Question, tiers: tuple[str, ...], prompt: str | None) -> Outcome:
+    async def answer(
+        self,
+        number: str,
+        question: Question,
+        tiers: tuple[str, ...],
+        prompt: str | None,
+        judging: Judging | None = None,
+    ) -> Outcome:
         """Returns what the tiers made of the question, in their order; `number` becomes the Idempotency-Key."""
-        under_way = _UnderWay(number, compose(question, prompt), self._timer_s(), Waiting(tiers, tiers))
+        messages, waiting = compose(question, prompt), Waiting(tiers, tiers)
+        under_way = _UnderWay(number, question, messages, self._timer_s(), waiting, judging)
         while (name := await self._first_up(under_way.waiting.todo)) is not None:
             failure = await self._attempt(name, under_way)
             if failure is None or not under_way.go_on(name, failure, self._max_attempts):
@@ -172,13 +194,23 @@ class Answering:
         except TimeoutError as error:
             raise TransientError(f"no whole answer within {tier.total_timeout_s:.1f} s") from error
         outcome.add(done, tier.price)
-        why = why_unfit(text, done.finish_reason)
-        is_last_resort = len(under_way.waiting.tiers) == 1 or not tier.is_local
-        if why is not None and not (why == "truncated" and is_last_resort):
-            raise ModelError(f"the answer was {why}")
+        self._check(name, under_way, text, done)
         outcome.tier, outcome.model, outcome.is_answered = name, done.model, True
         outcome.first_token_ms = None if first_s is None else 1000 * (first_s - under_way.started_s)
         self._board.answered(name, 1000 * (self._timer_s() - asked_s))
+
+    def _check(self, name: str, under_way: _UnderWay, text: str, done: Done) -> None:
+        """Raises ModelError for an answer that the daemon would not send."""
+        tier, judging = self._tiers[name], under_way.judging
+        is_last_resort = len(under_way.waiting.tiers) == 1 or not tier.is_local
+        if tier.is_local and judging is not None:
+            question = under_way.question.text
+            judged = judge_local(name, tier.rules, judging.judge, judging.strategy, question, text, done)
+            check_local(judged, is_last_resort=is_last_resort)
+            return
+        why = why_unfit(text, done.finish_reason)
+        if why is not None and not (why == "truncated" and is_last_resort):
+            raise ModelError(f"the answer was {why}")
 
     async def _collect(self, client: TierClient, call: TierCall) -> tuple[str, float | None, Done]:
         """Returns the text, when its first part came, and its end."""

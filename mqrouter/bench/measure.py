@@ -7,7 +7,7 @@ import random
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from mqrouter.bench.answering import Answering
+from mqrouter.bench.answering import Answering, Judging
 from mqrouter.bench.energy import Meter
 from mqrouter.bench.questions import Asked
 from mqrouter.bench.rows import Query, Variant
@@ -105,7 +105,9 @@ class Measure:
         is_open = not judgement.private_by.is_private  # nothing is redacted here: the tier sees all or nothing
         tiers = tuple(name for name in judgement.tier_plan.tiers if is_open or judge.tiers[name].is_trusted)
         number = f"{self.run_id}-{row.strategy}-{row.threshold}-{row.cache_mode}-{row.repeat}-{row.question}"
-        outcome = await answering.answer(number, question, tiers, judge.prompt_for(row.route))
+        outcome = await answering.answer(
+            number, question, tiers, judge.prompt_for(row.route), Judging(judge, row.strategy)
+        )
         return replace(
             row,
             tier=outcome.tier,

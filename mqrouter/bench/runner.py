@@ -110,7 +110,11 @@ async def open_answering(settings: Settings, seed: int, stack: AsyncExitStack) -
     clock = SystemClock()
     tiers = {
         name: AnsweringTier(
-            await open_client(settings, name, stack), isinstance(tier, LocalTier), tier.total_timeout_s, _price(tier)
+            await open_client(settings, name, stack),
+            isinstance(tier, LocalTier),
+            tier.total_timeout_s,
+            _price(tier),
+            wiring.attempt_limits(settings, tier).local,
         )
         for name, tier in settings.tiers.items()
     }

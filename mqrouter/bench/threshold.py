@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import replace
 
-from mqrouter.routing.cascade import Cascade, Verdict
+from mqrouter.routing.cascade import Cascade
 from mqrouter.routing.decision import RouteScore, Scores
 from mqrouter.routing.signals import Signals
 from mqrouter.routing.strategy import Strategy
@@ -40,5 +40,6 @@ class _CascadeAt(Cascade):
     def order(self, tiers: Sequence[str], local: Collection[str]) -> tuple[str, ...]:
         return self._cascade.order(tiers, local)
 
-    def judge_answer(self, confidence: float) -> Verdict:
-        return self._cascade.judge_answer(confidence)
+    @property
+    def least_confidence(self) -> float:
+        return self._cascade.least_confidence

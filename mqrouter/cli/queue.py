@@ -285,7 +285,7 @@ def _card(row: dict[str, Any]) -> str:
     lines.append("  history:")
     lines += [
         f"    {_time_of(entry['at_ms']):%H:%M:%S.%f}"[:-3]
-        + f"  {entry['event']:<10} {printable(entry['note'] or '')}".rstrip()
+        + f"  {entry['event']:<10} {printable(_note(entry))}".rstrip()
         for entry in row["history"]
     ]
     return "\n".join(lines)
@@ -295,6 +295,12 @@ def _verdict(entry: dict[str, Any]) -> str:
     right = f", right is {entry['right_route']}" if entry["right_route"] else ""
     note = f": {printable(entry['note'])}" if entry["note"] else ""
     return f"{entry['verdict'].replace('_', ' ')}{right}, by {entry['source']}{note}"
+
+
+def _note(entry: dict[str, Any]) -> str:
+    from mqrouter.core.answer_signals import describe, parse_judged
+
+    return describe(parse_judged(entry["note"])) if entry["event"] == "judged" else entry["note"] or ""
 
 
 def _inherited(decision: dict[str, Any]) -> list[str]:
@@ -325,6 +331,10 @@ def format_decision(decision: dict[str, Any]) -> list[str]:
 
     if names := decision.get("private_by"):  # rows of earlier versions say nothing of it
         lines.append(f"  private:  {private_by(names).reason}")
+    lines += [
+        f"  busy:     {busy['tier']}: {busy['wait_s']:g} s of waiting expected, limit {busy['limit_s']:g} s: goes last"
+        for busy in decision.get("too_busy", ())
+    ]
     lines += [f"  struck:   {struck['tier']}: {struck['reason']}{_until(struck)}" for struck in decision["struck"]]
     others = [f"{entry['route']} {entry['score']:.3f}" for entry in decision["ranked"]]
     lines.append(f"  ranked:   {', '.join(others)}")

@@ -80,7 +80,7 @@ def explain(config: Path | None, question: str, strategy: str | None, is_private
     click.echo("\n".join([question.strip(), *format_decision(found)]))
     if found["refusal"]:
         click.echo(f"  answer:   error {found['refusal']}")
-    click.echo(_format_tiers(found))
+    click.echo("\n".join([*_format_local_answers(found["local_answers"]), _format_tiers(found)]))
     if found["head_problem"] is not None:
         click.echo(f"  head:     unused: {found['head_problem']}")
     click.echo("\n".join(_format_strategies(found["strategies"])))
@@ -119,9 +119,44 @@ async def _explain(settings: Settings, text: str, strategy: str | None, is_priva
         judgement = await judge.judge(question, embedder, strategy=strategy, tiers=seen.tiers)
         found = judgement.to_json() | {"elapsed_ms": _ms_since(started_s)} | seen.to_json()
         found |= {"head_problem": wiring.why_head_is_unusable(settings, fingerprint)}
+        found["local_answers"] = _local_answers(settings, judge, judgement)
         return found | await _compare(strategies, judge, judgement, embedder, question, seen)
     finally:
         await embedder.close()
+
+
+def _local_answers(settings: Settings, judge: Judge, judgement: Judgement) -> list[dict[str, Any]]:
+    """Returns what an answer of each local tier in line must reach, and whether that is calibrated for its model."""
+    from mqrouter import wiring
+    from mqrouter.errors import ModelFileError
+    from mqrouter.flow.local_answer import least_confidence
+    from mqrouter.settings import LocalTier
+
+    found = []
+    for name in judgement.tier_plan.tiers:
+        if isinstance(tier := settings.tiers[name], LocalTier):
+            least = least_confidence(wiring.local_rules(tier), judge, judgement.decision.strategy)
+            try:
+                calibration = judge.calibrations.get(wiring.chat_fingerprint(settings, tier))
+            except ModelFileError:  # `mqrouter check` says so
+                calibration = None
+            verdicts = None if calibration is None else calibration.good + calibration.bad
+            found.append({"tier": name, "least_confidence": least, "calibrated_on": verdicts})
+    return found
+
+
+def _format_local_answers(entries: list[dict[str, Any]]) -> list[str]:
+    return [
+        f"  judged:   an answer of {entry['tier']} by its form"
+        + ("" if entry["least_confidence"] is None else _format_least(entry))
+        for entry in entries
+    ]
+
+
+def _format_least(entry: dict[str, Any]) -> str:
+    on = entry["calibrated_on"]
+    how = "not calibrated" if on is None else f"calibrated on {on} verdicts"
+    return f" and its confidence, least {entry['least_confidence']:.2f}, {how}"
 
 
 async def _compare(
@@ -190,11 +225,15 @@ def daemons_tiers(settings: Settings) -> SeenTiers:
         _, status = call_daemon(path, "GET", "/v1/status")
     except DaemonDownError:
         return SeenTiers(as_if_up, "the daemon is not running")
-    known = {
-        name: TierSignal(tier["usable"], tier["latency_ms"], _over(tier.get("limit")))
-        for name, tier in status["tiers"].items()
-    }
+    known = {name: _signal(tier) for name, tier in status["tiers"].items()}
     return SeenTiers(as_if_up | {name: tier for name, tier in known.items() if name in as_if_up}, None)
+
+
+def _signal(tier: dict[str, Any]) -> TierSignal:
+    from mqrouter.routing.signals import TierSignal
+
+    latency_ms = None if tier["latency_ms"] is None else tier["latency_ms"] + tier["wait_ms"]
+    return TierSignal(tier["usable"], latency_ms, _over(tier.get("limit")))
 
 
 def _over(limit: dict[str, Any] | None) -> Over | None:

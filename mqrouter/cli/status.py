@@ -82,7 +82,7 @@ def _lines(status: dict[str, Any]) -> str:
     if status["restart_needed"]:
         head.append(f"  RESTART   needed for what changed in {', '.join(status['restart_needed'])}")
     tiers = [
-        (f"  {name}", tier["model"], tier["breaker"], tier["in_flight"], _why_unused(tier))
+        (f"  {name}", tier["model"], tier["breaker"], tier["in_flight"], _why_unused(tier) or _worker(tier))
         for name, tier in status["tiers"].items()
     ]
     headers = ("  TIER", "MODEL", "BREAKER", "IN FLIGHT", "REASON")
@@ -124,3 +124,13 @@ def _why_unused(tier: dict[str, Any]) -> str | None:
     if limit := tier["limit"]:
         return f"at its limit for {format_age(limit['for_s'])}: {limit['reason']}"
     return f"asked to be left alone for {format_age(tier['held_s'])}" if tier["held_s"] else tier["reason"]
+
+
+def _worker(tier: dict[str, Any]) -> str | None:
+    """Returns how a local tier's model is doing."""
+    if (worker := tier.get("worker")) is None:
+        return None
+    if worker["state"] == "unloaded":
+        return f"unloaded{': ' + worker['unloaded_because'] if worker['unloaded_because'] else ', loads on first use'}"
+    resident = "" if worker["resident_mb"] is None else f", {worker['resident_mb']:.0f} MB"
+    return f"model {worker['state']}{resident}"

@@ -10,6 +10,7 @@ import click
 from mqrouter.cli.common import FiniteRange, config_option, echo_json, load_or_exit
 from mqrouter.cli.tables import format_figure, format_table
 from mqrouter.cli.train import Lesson, learn, summary, write
+from mqrouter.cli.tune_answers import tune_answers
 
 if TYPE_CHECKING:
     from mqrouter.routing.thresholds import Kept
@@ -26,6 +27,7 @@ TARGETS = (0.90, 0.95, 0.98)
 @click.option("--hurting", type=click.IntRange(min=0), default=15, show_default=True, help="Examples to list.")
 @click.option("--write", "is_written", is_flag=True, help="Write head.npz with these thresholds, as train does.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Of every draw.")
+@click.option("--answers", "is_of_answers", is_flag=True, help="Calibrate local answers instead, on their verdicts.")
 @click.option("--json", "is_json", is_flag=True, help="JSON on standard output.")
 def command(
     config: Path | None,
@@ -36,6 +38,7 @@ def command(
     hurting: int,
     is_written: bool,
     seed: int,
+    is_of_answers: bool,
     is_json: bool,
 ) -> None:
     """Show coverage against precision for every route, and the examples that pull questions to another route.
@@ -44,16 +47,23 @@ def command(
     An example hurts where it was held out and a head learnt from all the others was sure of another route: its
     label is wrong, it belongs to two routes, or its route needs more like it.
 
+    With --answers: learn how likely an answer of this device's model is a good one, from the verdicts good and bad on
+    such answers (`mqrouter feedback`); --write keeps it as answers.json in data_dir, for this very model file.
+
     \b
     Examples:
       mqrouter tune
       mqrouter tune --target-precision 0.98 --write
+      mqrouter tune --answers --write
     """
     from mqrouter.cli.blas import one_thread
     from mqrouter.wiring import head_path
 
     click.get_current_context().with_resource(one_thread())
     settings = load_or_exit(config).settings
+    if is_of_answers:
+        tune_answers(settings, is_written=is_written, is_json=is_json)
+        return
     lesson = learn(settings, file, split, seed=seed, target_precision=target_precision, from_feedback=from_feedback)
     rows, hurt = coverage(lesson, target_precision), hurting_examples(lesson, hurting)
     written = {}

@@ -1,12 +1,10 @@
-"""Whether a local model's output is fit to send: a failure here escalates the question."""
+"""Whether a model's output is fit to send: a failure here escalates the question."""
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Hashable, Sequence
+from mqrouter.core.repetition import repeated_share
 
-MAX_REPEATS = 4
-SHINGLE_WORDS = 6
+MAX_REPEATED_SHARE = 0.5
 
 
 def why_unfit(text: str, finish_reason: str) -> str | None:
@@ -29,16 +27,5 @@ def mended(text: str) -> str:
 
 
 def is_repetitive(text: str) -> bool:
-    """True where runs of six words, or lines, that come back more than four times make up half of the text.
-
-    A share, not a count: code and tables have lines that repeat, and are whole answers all the same.
-    """
-    words = text.split()
-    shingles = [tuple(words[i : i + SHINGLE_WORDS]) for i in range(len(words) - SHINGLE_WORDS + 1)]
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    return _are_mostly_repeats(shingles) or _are_mostly_repeats(lines)
-
-
-def _are_mostly_repeats(parts: Sequence[Hashable]) -> bool:
-    repeated = sum(count for count in Counter(parts).values() if count > MAX_REPEATS)
-    return repeated > 0 and 2 * repeated >= len(parts)
+    """True where what repeats makes up half of the text."""
+    return repeated_share(text) >= MAX_REPEATED_SHARE

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from mqrouter.core.answer_signals import Evidence
 from mqrouter.core.request import Message
 
 
@@ -30,6 +31,10 @@ class Done:
     model: str
     prompt_tokens: int = 0
     completion_tokens: int = 0
+    evidence: Evidence | None = None
+    """None where the tier does not say what it thought of its words."""
+    fingerprint: str | None = None
+    """Of the model's file, where it is on this device."""
 
 
 TierEvent = Delta | Done

@@ -8,6 +8,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
+from mqrouter.core.answer_signals import Evidence
 from mqrouter.core.decode import BOM, MAX_ID_CHARS
 from mqrouter.core.json_fields import identifier, parse_object, string
 from mqrouter.core.request import Incoming, RequestId
@@ -61,6 +62,19 @@ class Judged:
     """The route was chosen for what the question says, not because it was asked for or by its session."""
     right_route: str | None
     text: str
+
+
+@dataclass(frozen=True, slots=True)
+class JudgedAnswer:
+    """One verdict on an answer of this device's model, beside what the model thought of it."""
+
+    request_id: RequestId
+    device: str
+    source: Source
+    is_good: bool
+    model: str
+    """Fingerprint of the model's file."""
+    evidence: Evidence
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,6 +161,16 @@ def examples_of(judged: Sequence[Judged], routes: Collection[str], known: Collec
     return Examples(tuple(pairs.values()), len({plain(entry.text) for entry, _ in found}))
 
 
+def outcomes_of(judged: Sequence[JudgedAnswer]) -> list[JudgedAnswer]:
+    """Returns one verdict per answer, newest first: an operator's before the device's, and no device's too many."""
+    by_request: dict[RequestId, JudgedAnswer] = {}
+    for entry in judged:
+        if entry.source is Source.OPERATOR or entry.request_id not in by_request:
+            by_request[entry.request_id] = entry
+    kept = _capped(list(by_request.values()))
+    return [entry for entry in by_request.values() if entry.request_id in kept]
+
+
 def plain(text: str) -> str:
     """Returns what is the same for two wordings of one question that differ in case, spaces and punctuation."""
     return " ".join(re.findall(r"\w+", text.casefold())) or text
@@ -175,7 +199,7 @@ def _once_of_each(entries: Sequence[Judged]) -> list[Judged]:
     return found
 
 
-def _capped(entries: Sequence[Judged]) -> set[RequestId]:
+def _capped(entries: Sequence[Judged | JudgedAnswer]) -> set[RequestId]:
     """Returns the requests whose verdicts count, of the newest first: all of an operator's, some of each device's."""
     of_devices: defaultdict[str, list[RequestId]] = defaultdict(list)
     kept: set[RequestId] = set()

@@ -142,6 +142,8 @@ class Answer:
     usage: dict[str, int] = field(default_factory=dict)
     is_cached: bool = False
     """No tier was asked for it: another request had just been given it."""
+    judged: str | None = None
+    """What was made of a local answer, as JSON: for the history, not for the requester."""
 
     @property
     def status(self) -> str:

@@ -8,6 +8,7 @@ The end of standard input ends the process, so it never outlives the daemon, how
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import queue
@@ -17,6 +18,7 @@ from pathlib import Path
 from typing import IO, Any
 
 NICENESS = 5  # the router answers brokers; a generation can wait a moment
+OOM_SCORE = 500  # of 1000: where the kernel has to end something, it is the model and not the router
 
 
 class Worker:
@@ -36,16 +38,20 @@ class Worker:
         os._exit(0)  # a generation under way must not keep the process
 
     def serve(self, model: Any) -> None:
+        from mqrouter.models.logprobs import Logprobs
+
+        logprobs = Logprobs(model)
         self._say({"ready": True})
         while True:
             request = self._requests.get()
             try:
-                self._generate(model, request)
+                self._generate(model, request, logprobs)
             except Exception as error:  # the daemon decides what a failed generation means
                 self._say({"id": request["id"], "error": type(error).__name__})  # its words may quote the question
 
-    def _generate(self, model: Any, request: dict[str, Any]) -> None:
+    def _generate(self, model: Any, request: dict[str, Any], logprobs: Any) -> None:
         number, tokens, finish_reason = request["id"], 0, "stop"
+        logprobs.clear()
         chunks = model.create_chat_completion(
             messages=request["messages"],
             max_tokens=request["max_tokens"],
@@ -63,11 +69,17 @@ class Worker:
                 tokens += 1
                 self._say({"id": number, "text": text})
         done = {"finish_reason": finish_reason, "prompt_tokens": model.n_tokens - tokens, "completion_tokens": tokens}
-        self._say({"id": number, "done": done})
+        self._say({"id": number, "done": done | logprobs.summary()})
 
     def _say(self, message: dict[str, Any]) -> None:
         self._out.write(json.dumps(message) + "\n")
         self._out.flush()
+
+
+def _ready_to_be_ended() -> None:
+    score = Path("/proc/self/oom_score_adj")
+    with contextlib.suppress(OSError):  # not Linux, or not allowed
+        score.write_text(str(max(OOM_SCORE, int(score.read_text(encoding="ascii")))), encoding="ascii")
 
 
 def main() -> None:
@@ -77,6 +89,7 @@ def main() -> None:
     out = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
     os.nice(NICENESS)
+    _ready_to_be_ended()
     worker = Worker(out)
     threading.Thread(target=worker.read, args=(sys.stdin,), name="orders", daemon=True).start()
     from mqrouter.models.loading import LoadProfile, load_chat

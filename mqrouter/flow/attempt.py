@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from enum import Enum, auto
 
 import structlog
@@ -32,6 +32,7 @@ from mqrouter.errors import (
     WithheldError,
 )
 from mqrouter.flow.judge import Judge
+from mqrouter.flow.local_answer import LocalRules, check_local, judge_local
 from mqrouter.flow.outgoing import let_out, restored
 from mqrouter.flow.ports import Chance, Clock, Store, TierClient
 from mqrouter.flow.tiers import TierBoard
@@ -40,8 +41,6 @@ from mqrouter.flow.wakeup import Wakeup
 log = structlog.get_logger("forward")
 
 STORE_RETRY_S = 1.0
-UNFIT_CONFIDENCE = 0.0
-"""In an answer that the check of its form has rejected."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +51,7 @@ class AttemptLimits:
     max_attempts: int
     backoff: Backoff
     request: Limits
+    local: LocalRules = field(default_factory=LocalRules)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +60,8 @@ class Reply:
 
     text: str
     done: Done
+    judged: str | None = None
+    """What was made of a local one, for the history."""
 
 
 class Verdict(Enum):
@@ -147,6 +149,7 @@ class Attempts:
         question = decode_question(request.payload, request.content_type, request.reply.client_id, self._limits.request)
         left_s = (request.expires_at_ms - self._clock.now_ms()) / 1000
         deadline_s = max(0.001, min(self._limits.total_timeout_s, left_s))
+        deadline_s, is_cut_short = self._leave_time(request, deadline_s, left_s)
         judge = self._judge()
         why = request.private_by | judge.privacy.look(question, request.topic, request.device)
         messages = compose(question, judge.prompt_for(request.route))
@@ -156,11 +159,23 @@ class Attempts:
             async with asyncio.timeout(deadline_s):
                 reply = await self._collect(restored(self._client.stream(call), outgoing.restorer))
         except TimeoutError as error:
+            if is_cut_short:
+                raise ModelError(f"no answer within {deadline_s:.1f} s, the rest is for another tier") from error
             if left_s <= self._limits.total_timeout_s:
                 raise _ExpiredError("no answer within the time to live") from error
             raise TransientError(f"no whole answer within {deadline_s:.1f} s") from error
-        self._check(request, reply)
-        return reply
+        return replace(reply, judged=self._check(request, question.text, reply))
+
+    def _leave_time(self, request: StoredRequest, deadline_s: float, left_s: float) -> tuple[float, bool]:
+        """Returns the limit of the attempt, and whether it is shorter so that another tier that is up has time left."""
+        share_s = self._limits.local.ttl_share * left_s
+        if (
+            not self._limits.is_local
+            or share_s >= deadline_s
+            or self._board.first_available(self._others(request)) is None
+        ):
+            return deadline_s, False
+        return max(0.001, share_s), True
 
     async def _collect(self, stream: AsyncGenerator[TierEvent, None]) -> Reply:
         parts: list[str] = []
@@ -173,19 +188,25 @@ class Attempts:
                         return Reply(mended("".join(parts)).strip(), event)
         raise TransientError("the answer broke off before its end")
 
-    def _check(self, request: StoredRequest, reply: Reply) -> None:
-        """Raises ModelError where the answer must not be sent; a truncated one passes where no other tier is left."""
+    def _check(self, request: StoredRequest, question: str, reply: Reply) -> str | None:
+        """Returns what was made of a local answer. Raises ModelError where the answer must not be sent."""
+        if self._limits.is_local:
+            rules, judge = self._limits.local, self._judge()
+            judged = judge_local(self.name, rules, judge, request.strategy, question, reply.text, reply.done)
+            return check_local(judged, is_last_resort=self._is_last_resort(request))
         why = why_unfit(reply.text, reply.done.finish_reason)
-        is_last_resort = len(request.tiers) == 1 or not self._limits.is_local
-        if why is not None and not (why == "truncated" and is_last_resort):
-            raise ModelError(f"the answer was {why}{self._why_escalated(request)}")
+        if why is not None and why != "truncated":
+            raise ModelError(f"the answer was {why}")
+        return None
 
-    def _why_escalated(self, request: StoredRequest) -> str:
-        """Returns what a cascade says of a local answer that is not fit to send: nothing in it is to be trusted."""
-        verdict = self._judge().judge_answer(request.strategy, UNFIT_CONFIDENCE) if self._limits.is_local else None
-        if verdict is None or verdict.is_kept or len(request.tiers) == 1:
-            return ""
-        return f"; cascade: confidence {verdict.confidence:.2f}, least {verdict.least:.2f}, goes up"
+    def _others(self, request: StoredRequest) -> list[str]:
+        return [tier for tier in request.tiers if tier != self.name]
+
+    def _is_last_resort(self, request: StoredRequest) -> bool:
+        """True where no other tier is left, or none that is up and the route does not wait for one."""
+        others = self._others(request)
+        is_impatient = not self._judge().is_patient(request.route)
+        return not others or (is_impatient and self._board.first_available(others) is None)
 
     async def _answer(self, request: StoredRequest, reply: Reply) -> None:
         now_ms = self._clock.now_ms()
@@ -201,6 +222,7 @@ class Attempts:
                 "prompt_tokens": reply.done.prompt_tokens,
                 "completion_tokens": reply.done.completion_tokens,
             },
+            judged=reply.judged,
         )
         is_ours = await self._finish(request, answer, State.ANSWERED, now_ms)
         if is_ours and self._limits.logs_text and not request.is_private:
@@ -223,15 +245,16 @@ class Attempts:
         )
         detail = "" if request.is_private else getattr(error, "detail", "")  # a server may quote what it was asked
         note = f"{self.name}: {failure}: {error}" + (f": {detail}" if detail else "")
+        judged = error.judged if isinstance(error, ModelError) else None
         match step:
             case GoOn() if self._may_not_wait(request, step):
-                await self._end(request, self._judge().offline_code(request.route), note)
+                await self._end(request, self._judge().offline_code(request.route), note, judged=judged)
             case GoOn():
-                await self._release(request, step, note)
+                await self._release(request, step, note, judged)
             case GiveUp():
                 is_withheld = failure is Failure.WITHHELD
                 code = ErrorCode.PRIVATE_UNANSWERABLE if is_withheld else ErrorCode.UPSTREAM_FAILED
-                await self._end(request, code, note)
+                await self._end(request, code, note, judged=judged)
 
     def _may_not_wait(self, request: StoredRequest, step: GoOn) -> bool:
         """True where no tier is left that is up, and the route wants an answer now, or would rather say so."""
@@ -248,13 +271,14 @@ class Attempts:
 
         await self._written(write)
 
-    async def _release(self, request: StoredRequest, step: GoOn, note: str) -> None:
+    async def _release(self, request: StoredRequest, step: GoOn, note: str, judged: str | None) -> None:
         now_ms = self._clock.now_ms()
         await self._written(
             lambda: self._store.release(
                 request,
                 step.waiting,
                 note=note,
+                judged=judged,
                 now_ms=now_ms,
                 is_counted=step.is_counted,
                 not_before_ms=None if step.wait_s is None else now_ms + int(1000 * step.wait_s),
@@ -262,13 +286,22 @@ class Attempts:
         )
         self._board.wake_for(step.waiting.todo)
 
-    async def _end(self, request: StoredRequest, code: ErrorCode, note: str, state: State = State.ANSWERED) -> None:
+    async def _end(
+        self,
+        request: StoredRequest,
+        code: ErrorCode,
+        note: str,
+        state: State = State.ANSWERED,
+        *,
+        judged: str | None = None,
+    ) -> None:
         now_ms = self._clock.now_ms()
         answer = Answer(
             error=code,
             error_message=note,
             route=request.route,
             latency_ms=now_ms - request.received_at_ms,
+            judged=judged,
         )
         await self._finish(request, answer, state, now_ms)
 

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
 import structlog
 
 from mqrouter.core.decode import Limits, decode_question
+from mqrouter.core.load import put_busy_last
 from mqrouter.core.records import Seq, StoredRequest
 from mqrouter.core.request import Answer
 from mqrouter.core.states import State
 from mqrouter.core.topics import TopicMap
 from mqrouter.errors import ErrorCode, MqrouterError, RequestError, StoreError, StoreFatalError
+from mqrouter.flow.forward import nothing_to_refresh
 from mqrouter.flow.judge import Judge, Judgement
 from mqrouter.flow.ports import Clock, Embedder, InHand, Store
 from mqrouter.flow.tiers import TierBoard
@@ -41,6 +43,7 @@ class Decide:
         accepted: Wakeup,
         answered: Wakeup,
         topics: TopicMap = NO_TOPICS,
+        refresh_load: Callable[[], Awaitable[None]] = nothing_to_refresh,
     ) -> None:
         self.judge = judge
         self._store = store
@@ -52,6 +55,7 @@ class Decide:
         self._accepted = accepted
         self._answered = answered
         self._topics = topics
+        self._refresh_load = refresh_load
         self._busy: set[Seq] = set()
         self._latest_of: dict[tuple[str, str | None], asyncio.Event] = {}
         """By (device, session): set once the latest request of it that is in hand is decided."""
@@ -137,6 +141,7 @@ class Decide:
             await self._answer(request, ErrorCode.EXPIRED, "no answer within the time to live", State.EXPIRED)
             return
         question = decode_question(request.payload, request.content_type, request.reply.client_id, self._limits)
+        await self._refresh_load()
         rule = self._topics.rule_for(request.topic)
         judgement = await self.judge.judge(
             question,
@@ -166,13 +171,16 @@ class Decide:
         return await self._store.latest_of_session(request, request.received_at_ms - max_age_ms)
 
     async def _queue(self, request: StoredRequest, judgement: Judgement) -> None:
-        decision, tiers = judgement.decision, judgement.tier_plan.tiers
+        decision, planned = judgement.decision, judgement.tier_plan.tiers
+        up = {name for name in planned if self._board.is_available(name)}
+        left_s = (request.expires_at_ms - self._clock.now_ms()) / 1000
+        tiers, too_busy = put_busy_last(planned, self._board.loads, up, left_s)
         await self._store.queue_for_tiers(
             request,
             tiers,
             route=decision.route,
             confidence=decision.score,
-            decision=judgement.to_json(),
+            decision=judgement.to_json() | {"tiers": tiers, "too_busy": [entry.to_json() for entry in too_busy]},
             now_ms=self._clock.now_ms(),
         )
         log.debug("decide.route_chosen", request_id=request.id, route=decision.route, tiers=tiers)

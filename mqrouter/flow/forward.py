@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 
 import structlog
 
@@ -19,6 +20,10 @@ STORE_RETRY_S = 1.0
 MAX_LIMIT_WAIT_S = 60.0  # midnight comes sooner by the gateway's time where the machine slept meanwhile
 
 
+async def nothing_to_refresh() -> None:
+    """Of a lane that nobody relieves."""
+
+
 class Lane:
     """Serves one tier. After an outage its concurrency starts at one and doubles with each success."""
 
@@ -32,6 +37,7 @@ class Lane:
         clock: Clock,
         *,
         concurrency: int,
+        refresh_load: Callable[[], Awaitable[None]] = nothing_to_refresh,
     ) -> None:
         self.name = name
         self._client = client
@@ -45,7 +51,11 @@ class Lane:
         self._cap = concurrency
         self._is_stopping = False
         self._probe: asyncio.Task[bool] | None = None
-        self.in_flight = 0
+        self._refresh_load = refresh_load
+
+    @property
+    def in_flight(self) -> int:
+        return self._board.in_flight[self.name]
 
     def stop(self) -> None:
         """Takes no more requests; those in flight may finish."""
@@ -61,7 +71,7 @@ class Lane:
                 await self._probe_if_due(attempts)
                 claimed = await self._claim()
                 for request in claimed:
-                    self.in_flight += 1
+                    self._board.in_flight[self.name] += 1
                     attempts.create_task(self._attempt(request), name=f"forward.{self.name}.{request.id}")
                 if not claimed:
                     await self._wakeup.wait(self._next_time_s())
@@ -78,10 +88,13 @@ class Lane:
     async def _claim(self) -> list[StoredRequest]:
         cap = 1 if self._breaker.state is BreakerState.HALF_OPEN else self._cap
         room = cap - self.in_flight
-        todo_lists = self._board.todo_lists_of(self.name, self._store.todo_lists) if room > 0 else []
-        if not todo_lists:
+        if room <= 0:
             return []
         try:
+            await self._refresh_load()
+            todo_lists = self._board.todo_lists_of(self.name, self._store.todo_lists)
+            if not todo_lists:
+                return []
             claimed = await self._store.claim(self.name, todo_lists, room, self._clock.now_ms())
         except StoreFatalError:
             raise
@@ -110,7 +123,7 @@ class Lane:
             elif verdict is Verdict.UNREACHABLE:
                 self._cap = 1
         finally:
-            self.in_flight -= 1
+            self._board.in_flight[self.name] -= 1
             self._board.check_limit(self.name)
             if request.crashes:  # another lane's suspect may have waited for this one's end
                 self._board.wake_all()

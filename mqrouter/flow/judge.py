@@ -10,7 +10,8 @@ from mqrouter.core.privacy import NOT_PRIVATE, Privacy, PrivateBy
 from mqrouter.core.request import JsonObject, Question
 from mqrouter.errors import ErrorCode, RequestError
 from mqrouter.flow.ports import Embedder
-from mqrouter.routing.cascade import Cascade, Verdict
+from mqrouter.routing.answer_confidence import Calibrations
+from mqrouter.routing.cascade import Cascade
 from mqrouter.routing.decision import Decision, decide
 from mqrouter.routing.session import Session, is_referential
 from mqrouter.routing.signals import Signals, TierSignal, estimate_tokens
@@ -66,6 +67,8 @@ class Judge:
     switch_margin: float = 0.0
     session_max_age_s: float = 1_800.0
     privacy: Privacy = field(default_factory=Privacy)
+    calibrations: Calibrations = field(default_factory=dict)
+    """Of local answers, by model."""
 
     def plan_for(self, route: str | None) -> RoutePlan:
         """Returns the plan of a route; that of abstaining for none, or for one that a reload took away."""
@@ -88,11 +91,11 @@ class Judge:
         name = self.plan_for(route).prompt
         return None if name is None else self.prompts.get(name)
 
-    def judge_answer(self, strategy: str | None, confidence: float) -> Verdict | None:
-        """Returns whether a local answer stands; None where the strategy that decided has no opinion on answers."""
+    def least_confidence(self, strategy: str | None) -> float | None:
+        """Returns what a local answer must reach; None where the strategy that decided has no opinion on answers."""
         name = self.strategy_name if strategy is None else strategy
         found = self._strategy(name) if name == "cascade" else None
-        return found.judge_answer(confidence) if isinstance(found, Cascade) else None
+        return found.least_confidence if isinstance(found, Cascade) else None
 
     async def judge(
         self,

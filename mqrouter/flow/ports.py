@@ -166,6 +166,7 @@ class Store(Protocol):
         now_ms: int,
         is_counted: bool,
         not_before_ms: int | None = None,
+        judged: str | None = None,
     ) -> bool: ...
 
     async def finish(

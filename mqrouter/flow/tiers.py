@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Mapping
 
 import structlog
 
 from mqrouter.core.breaker import Breaker, BreakerState
 from mqrouter.core.latency import RecentLatency
+from mqrouter.core.load import TierLoad
 from mqrouter.core.records import Pause, split_tiers
 from mqrouter.core.spending import Meter, Over
 from mqrouter.flow.ports import Chance, Clock
@@ -39,6 +41,9 @@ class TierBoard:
         """Of whole answers that were fit to send."""
         self.used_at_s: dict[str, float] = {}
         """When each tier gave its latest answer, by the monotonic clock."""
+        self.in_flight: Counter[str] = Counter()
+        self.loads: Mapping[str, TierLoad] = {}
+        """How busy each tier is, as of late."""
         self._clock = clock
         self._chance = chance
 
@@ -74,10 +79,17 @@ class TierBoard:
 
     def signals(self) -> dict[str, TierSignal]:
         """Returns how each tier is doing, for a strategy to look at."""
-        return {
-            name: TierSignal(self.is_available(name), recent.p50_ms, self.over(name))
-            for name, recent in self.latencies.items()
-        }
+        return {name: self._signal(name, recent.p50_ms) for name, recent in self.latencies.items()}
+
+    def _signal(self, name: str, p50_ms: float | None) -> TierSignal:
+        wait_ms = 1000 * load.wait_s if (load := self.loads.get(name)) is not None else 0.0
+        latency_ms = None if p50_ms is None else p50_ms + wait_ms
+        return TierSignal(self.is_available(name), latency_ms, self.over(name))
+
+    @property
+    def overloaded(self) -> frozenset[str]:
+        """Returns the tiers whose queue is too long: the next ones help out."""
+        return frozenset(name for name, load in self.loads.items() if load.is_overloaded)
 
     def pause(self, name: str, pause: Pause) -> None:
         self.paused[name] = pause
@@ -91,13 +103,21 @@ class TierBoard:
         return next((name for name in tiers if self.is_available(name)), None)
 
     def todo_lists_of(self, name: str, todo_lists: Collection[str]) -> list[str]:
-        """Returns the tier lists whose rows this tier is to take now: it is the first in them that is up."""
-        return [todo for todo in todo_lists if self.first_available(split_tiers(todo)) == name]
+        """Returns the tier lists whose rows this tier is to take now."""
+        overloaded = self.overloaded
+        return [todo for todo in todo_lists if name in self._takers(split_tiers(todo), overloaded)]
 
     def wake_for(self, tiers: Iterable[str]) -> None:
-        name = self.first_available(tiers)
-        if name is not None:
+        for name in self._takers(tiers, self.overloaded):
             self.wakeups[name].give()
+
+    def _takers(self, tiers: Iterable[str], overloaded: Collection[str]) -> Iterator[str]:
+        """Yields the first tier that is up, and the next one as long as all before it are overloaded."""
+        for name in tiers:
+            if self.is_available(name):
+                yield name
+                if name not in overloaded:
+                    return
 
     def wake_all(self) -> None:
         for wakeup in self.wakeups.values():

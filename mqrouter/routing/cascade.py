@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from mqrouter.routing.decision import Scores, Term
 from mqrouter.routing.registry import strategy_factory
@@ -11,17 +11,8 @@ from mqrouter.routing.signals import Signals
 from mqrouter.routing.strategy import DEFAULTS, Options, RouteExamples
 
 
-@dataclass(frozen=True, slots=True)
-class Verdict:
-    """Whether a local answer stands, and the comparison behind it."""
-
-    is_kept: bool
-    confidence: float
-    least: float
-
-
 class Cascade:
-    """Routes are those of the strategy `options.first`; what is its own is the order of tiers and the verdict."""
+    """Routes are those of the strategy `options.first`; its own are the order of tiers and the confidence asked for."""
 
     def __init__(self, routes: Mapping[str, RouteExamples], *, nearest: int, options: Options = DEFAULTS) -> None:
         if options.first == "cascade":
@@ -38,6 +29,7 @@ class Cascade:
         """Returns a route's tiers with the local ones in front, each group in its own order."""
         return (*(tier for tier in tiers if tier in local), *(tier for tier in tiers if tier not in local))
 
-    def judge_answer(self, confidence: float) -> Verdict:
-        """Returns whether a local answer of this confidence is kept; a least of 0 keeps all."""
-        return Verdict(confidence >= self._least, confidence, self._least)
+    @property
+    def least_confidence(self) -> float:
+        """Returns what a local answer must reach to be kept; 0 keeps all."""
+        return self._least

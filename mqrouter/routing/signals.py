@@ -29,7 +29,7 @@ class TierSignal:
 
     is_up: bool
     latency_ms: float | None
-    """Of its recent answers; None where there were none."""
+    """Of its recent answers, the wait for a turn included; None where there were none."""
     over: Over | None = None
     """The limit of its own that it is at."""
 

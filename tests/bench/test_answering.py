@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import pytest
-from fakes import FakeClock, ScriptedTier
+from fakes import FakeClock, ScriptedTier, judge
 
-from mqrouter.bench.answering import Answering, AnsweringTier, Price
+from mqrouter.bench.answering import Answering, AnsweringTier, Judging, Price
+from mqrouter.core.answer_signals import Evidence
 from mqrouter.core.backoff import Backoff
 from mqrouter.core.breaker import Breaker
 from mqrouter.core.events import Done
@@ -72,6 +73,14 @@ async def test_cost_is_unknown_where_a_tier_has_no_price(clock: FakeClock, price
 async def test_truncated_answer_of_the_last_tier_stands(clock: FakeClock) -> None:
     tiers, _ = answering(clock, edge=ScriptedTier(["half", Done("length", "smol")]))
     assert (await tiers.answer("q1", QUESTION, ("edge",), None)).is_answered
+
+
+@pytest.mark.parametrize(("strategy", "tier"), [("cascade", "hub"), ("semantic", "edge")])
+async def test_local_answer_is_judged_as_the_daemon_does(clock: FakeClock, strategy: str, tier: str) -> None:
+    unsure = Done("stop", "smol", 7, 2, Evidence(-2.0, -4.0))
+    tiers, _ = answering(clock, edge=ScriptedTier(["perhaps", unsure]), hub=ScriptedTier(["fine"]))
+    found = await tiers.answer("q1", QUESTION, TIERS, None, Judging(judge(), strategy))
+    assert found.tier == tier
 
 
 async def test_tier_that_is_down_is_left_alone_until_its_probe(clock: FakeClock) -> None:

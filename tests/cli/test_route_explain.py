@@ -17,7 +17,7 @@ from test_head_loading import EXAMPLES, write_head
 from mqrouter import wiring
 from mqrouter.cli import route
 from mqrouter.cli.queue import format_decision
-from mqrouter.cli.route import _format_strategies, _format_tiers, _over, daemons_tiers
+from mqrouter.cli.route import _format_local_answers, _format_strategies, _format_tiers, _over, daemons_tiers
 from mqrouter.core.spending import Over
 from mqrouter.routing.artefact import dump, load
 from mqrouter.routing.gain import fit_gain, forms_of
@@ -145,3 +145,13 @@ def test_damaged_head_is_named_though_nothing_needs_it(config: Path) -> None:
 def test_unknown_strategy_is_a_usage_error(config: Path) -> None:
     result = CliRunner().invoke(route.command, ["explain", "x", "-c", str(config), "--strategy", "astrology"])
     assert result.exit_code == 2 and "no strategy is called astrology" in result.stderr
+
+
+def test_what_a_local_answer_must_reach_is_shown() -> None:
+    entries = [("a", None, None), ("b", 0.5, None), ("c", 0.5, 40)]
+    found = [{"tier": name, "least_confidence": least, "calibrated_on": on} for name, least, on in entries]
+    assert _format_local_answers(found) == [
+        "  judged:   an answer of a by its form",
+        "  judged:   an answer of b by its form and its confidence, least 0.50, not calibrated",
+        "  judged:   an answer of c by its form and its confidence, least 0.50, calibrated on 40 verdicts",
+    ]

@@ -39,6 +39,41 @@ def test_endless_repetition_is_unfit(text: str) -> None:
     assert why_unfit(text, "length") == "repetitive"
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a" * 200,
+        "ab " * 60,
+        "ab" * 100,
+        "abcdefgh" * 25,
+        "/\\_" * 40,
+        "巴黎是法国的首都。" * 20,
+        "巴黎是法国的首都" * 20,
+        "首都はパリです。" * 20,
+        "กรุงเทพ" * 30,
+        "番茄需要每天六到八小时的阳光，早上浇水，叶子要保持干燥。" + "叶子不要弄湿，因为湿叶子容易得病。" * 9,
+        "".join(f"{n}号是巴黎法国的首都城市。" for n in range(20)),
+    ],
+)
+def test_repetition_without_spaces_is_unfit(text: str) -> None:
+    assert why_unfit(text, "length") == "repetitive"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "番茄需要每天六到八小时的阳光，早上浇水，叶子要保持干燥，这样就不容易得病，也不会招来害虫。",
+        "トマトは毎日六時間から八時間の日光が必要です。朝に根元へ水をやり、葉を乾いたままにしてください。",
+        "1000000000000000000000000000000",
+        "Hahahahahahaha!",
+        "Title\n" + "=" * 39,
+        "The temperature fell from 12 to 4 degrees.\n" * 2,
+    ],
+)
+def test_dense_writing_and_large_numbers_are_fit(text: str) -> None:
+    assert why_unfit(text, "stop") is None
+
+
 @pytest.mark.parametrize("text", [LIST, CODE, TABLE, "Yes.", "No, no, no.", "Yes.\nYes.\nNo.\nYes.\nYes."])
 def test_distinct_items_code_and_short_answers_are_fit(text: str) -> None:
     assert not is_repetitive(text)

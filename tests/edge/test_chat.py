@@ -18,7 +18,7 @@ from mqrouter.core.backoff import Backoff
 from mqrouter.core.events import Delta, Done, TierCall, TierEvent
 from mqrouter.core.request import Message
 from mqrouter.edge import chat
-from mqrouter.edge.chat import ChatOptions, ChatWorker
+from mqrouter.edge.chat import ChatOptions, ChatWorker, Launch, WorkerState
 from mqrouter.errors import ModelError, ModelFileError, TransientError, UnreachableError
 from mqrouter.wiring import chat_worker
 
@@ -30,8 +30,8 @@ def call(question: str, deadline_s: float = 10.0) -> TierCall:
     return TierCall("r1", (Message("user", question),), deadline_s)
 
 
-def command(mode: str = "good") -> Callable[[], Sequence[str]]:
-    return lambda: [STAND_IN, mode]
+def command(mode: str = "good") -> Callable[[], Launch]:
+    return lambda: Launch([STAND_IN, mode], model_mb=98.0, fingerprint="m:1")
 
 
 @asynccontextmanager
@@ -63,7 +63,7 @@ async def works(worker: ChatWorker) -> None:
 async def test_worker_starts_on_first_use_and_streams(worker: ChatWorker) -> None:
     assert (worker.pid, worker.starts) == (None, 0)
     events = await ask(worker, "wet?")
-    assert events == [Delta("You "), Delta("asked: "), Delta("wet?"), Done("stop", "m", 7, 3)]
+    assert events == [Delta("You "), Delta("asked: "), Delta("wet?"), Done("stop", "m", 7, 3, fingerprint="m:1")]
     pid = worker.pid
     await works(worker)
     assert (worker.pid, worker.starts) == (pid, 1)
@@ -174,8 +174,68 @@ async def test_worker_that_cannot_start_is_unreachable(mode: str, reason: str) -
         assert not await worker.probe()
 
 
+# --- memory -----------------------------------------------------------------------------------------
+
+
+async def test_unloaded_model_is_loaded_again_on_demand(worker: ChatWorker) -> None:
+    assert worker.state is WorkerState.UNLOADED
+    await works(worker)
+    pid = worker.pid
+    assert (worker.state, worker.model_mb) == (WorkerState.READY, 98.0)
+    await worker.unload("idle")
+    assert pid is not None and not psutil.pid_exists(pid)
+    assert (worker.state, worker.pid, worker.unloaded_because) == (WorkerState.UNLOADED, None, "idle")
+    await works(worker)
+    assert (worker.starts, worker.unloaded_because) == (2, None)
+
+
+async def test_model_that_was_used_meanwhile_stays(worker: ChatWorker) -> None:
+    await works(worker)
+    await worker.unload("idle", if_idle_s=600.0)
+    assert worker.state is WorkerState.READY
+    assert worker.idle_s < 600.0
+
+
+async def test_unloading_waits_for_the_answer_under_way(worker: ChatWorker) -> None:
+    async with aclosing(worker.stream(call("endless"))) as stream:
+        await anext(stream)
+        assert (worker.state, worker.idle_s) == (WorkerState.BUSY, 0.0)
+        await worker.unload("too large")
+        await anext(stream)
+        pid = worker.pid
+        assert pid is not None
+    assert not psutil.pid_exists(pid) and worker.unloaded_because == "too large"
+    await works(worker)
+    assert worker.state is WorkerState.READY
+
+
+async def test_model_ended_for_memory_is_no_crash(worker: ChatWorker, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(chat, "RESTARTS", Backoff(30.0, 60.0))
+    for _ in range(3):
+        async with aclosing(worker.stream(call("endless"))) as stream:
+            await anext(stream)
+            await worker.end_now("no memory left")
+            with pytest.raises(UnreachableError, match="no memory left"):
+                async for _ in stream:
+                    pass
+        assert (worker.pid, worker.unloaded_because) == (None, "no memory left")
+    await works(worker)
+
+
+async def test_model_that_does_not_fit_is_not_loaded() -> None:
+    room_mb = 97.0
+    fits = ChatWorker(OPTIONS, command(), why_not_load=lambda mb: None if mb <= room_mb else f"{mb:.0f} MB needed")
+    async with closing(fits) as worker:
+        with pytest.raises(UnreachableError, match="98 MB needed"):
+            await ask(worker, "wet?")
+        assert (worker.starts, worker.unloaded_because, await worker.probe()) == (0, "98 MB needed", False)
+        room_mb = 98.0
+        assert await worker.probe()
+        await works(worker)
+
+
 async def test_missing_model_file_is_unreachable() -> None:
-    def missing() -> Sequence[str]:
+    def missing() -> Launch:
         raise ModelFileError("there is no such model: mqrouter models pull")
 
     worker = ChatWorker(OPTIONS, missing)
@@ -219,6 +279,10 @@ async def test_real_model_streams_cancels_and_survives_a_kill() -> None:
         assert len(events) > 2
         assert isinstance(events[-1], Done)
         assert events[-1].prompt_tokens > 0
+        evidence = events[-1].evidence
+        assert evidence is not None and evidence.least_logprob <= evidence.mean_logprob < 0
+        assert events[-1].fingerprint is not None and "smollm2" in events[-1].fingerprint
+        assert Path(f"/proc/{worker.pid}/oom_score_adj").read_text().strip() >= "500"
         assert text_of(events).strip()
 
         async with aclosing(worker.stream(call("Count to one thousand.", 60.0))) as stream:
@@ -228,7 +292,7 @@ async def test_real_model_streams_cancels_and_survives_a_kill() -> None:
         events = await ask(worker, "What is the capital of France?", 60.0)
         last = events[-1]
         assert isinstance(last, Done)
-        assert why_unfit(text_of(events), last.finish_reason) is not None  # it repeats itself without end
+        assert why_unfit(text_of(events), last.finish_reason) == "repetitive"
 
         async with aclosing(worker.stream(call("Count to one thousand.", 60.0))) as stream:
             await anext(stream)

@@ -72,11 +72,14 @@ async def live(store: Store) -> None:
     for row in rows:
         await store.latest_of_session(row, START_MS)
         await store.queue_for_tiers(row, ("hub", "edge"), route="r", confidence=0.1, decision={}, now_ms=START_MS)
+    assert (await store.count_due(3))["hub>edge"] == 3
     first, second, *_ = await store.claim("hub", ["hub>edge"], 4, START_MS)
     if (call := store._accounts.call_of(first, first.lease)) is not None:
         call.used = Tokens(1, 1)
-    await store.finish(first, Answer(text="Yes."), State.ANSWERED, START_MS, lease=first.lease)
-    await store.release(second, Waiting(("hub", "edge"), ("edge",)), note="x", now_ms=START_MS, is_counted=True)
+    await store.finish(first, Answer(text="Yes.", judged="{}"), State.ANSWERED, START_MS, lease=first.lease)
+    await store.release(
+        second, Waiting(("hub", "edge"), ("edge",)), note="x", now_ms=START_MS, is_counted=True, judged="{}"
+    )
     await store.restart_rounds("edge", START_MS, Backoff(1.0, 2.0))
     await store.waiting_for("hub>edge", ["r", None])
     await store.cancel(items[2].id, Answer(error=ErrorCode.CANCELLED), "me", START_MS)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pytest
@@ -26,6 +26,7 @@ from fakes import (
 
 from mqrouter.core.backoff import Backoff
 from mqrouter.core.breaker import Breaker
+from mqrouter.core.load import TierLoad
 from mqrouter.core.states import State
 from mqrouter.core.topics import TopicMap
 from mqrouter.edge.store.store import Store
@@ -37,6 +38,19 @@ from mqrouter.flow.wakeup import Wakeup
 from mqrouter.routing.signals import Embedding
 
 
+@dataclass
+class Overload:
+    """Counts how often it was asked."""
+
+    board: TierBoard
+    wait_s: float
+    asked: int = 0
+
+    async def refresh(self) -> None:
+        self.asked += 1
+        self.board.loads = {"hub": TierLoad(self.wait_s, 1.0, 30.0), "edge": TierLoad(0.0, 1.0, None)}
+
+
 class Stage:
     def __init__(self, store: Store, database: FlakyDatabase, clock: FakeClock) -> None:
         self.store, self.database, self.clock = store, database, clock
@@ -46,7 +60,7 @@ class Stage:
         self.in_hand = FakeInHand()
         self.decide = self.with_judge(judge())
 
-    def with_judge(self, judge: Judge, topics: TopicMap = TOPICS) -> Decide:
+    def with_judge(self, judge: Judge, topics: TopicMap = TOPICS, **more: Any) -> Decide:
         self.decide = Decide(
             self.store,
             self.embedder,
@@ -58,6 +72,7 @@ class Stage:
             accepted=self.accepted,
             answered=Wakeup(),
             topics=topics,
+            **more,
         )
         return self.decide
 
@@ -277,3 +292,25 @@ async def test_strategy_that_needs_a_head_is_refused_without_one(stage: Stage) -
     (answer,) = map(json.loads, await stage.answers())
     assert answer["error"]["code"] == "bad_request"
     assert "mqrouter train" in answer["error"]["message"]
+
+
+@pytest.mark.parametrize(
+    ("wait_s", "ttl_s", "tiers", "busy"),
+    [
+        (29.0, 600, "hub>edge", []),
+        (31.0, 600, "edge>hub", [{"tier": "hub", "wait_s": 31.0, "limit_s": 30.0}]),
+        (9.5, 10, "edge>hub", [{"tier": "hub", "wait_s": 9.5, "limit_s": 9.0}]),
+    ],
+)
+async def test_tier_that_would_be_too_late_goes_last_and_that_is_explained(
+    stage: Stage, wait_s: float, ttl_s: int, tiers: str, busy: list[dict[str, Any]]
+) -> None:
+    overload = Overload(stage.board, wait_s)
+    decide = stage.with_judge(judge(), refresh_load=overload.refresh)
+    async with running(decide.run):
+        await stage.ask(json.dumps({"question": "how are the cows", "ttl_s": ttl_s}))
+        await until(lambda: stage.store.counts[State.PENDING] == 1)
+    ((found, decision),) = await stage.rows("tiers, decision")
+    assert (found, json.loads(decision)["too_busy"]) == (tiers, busy)
+    assert json.loads(decision)["tiers"] == tiers.split(">")
+    assert overload.asked == 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -21,9 +22,11 @@ from fakes import (
     until,
 )
 
+from mqrouter.core.answer_signals import Evidence, Judged, parse_judged
 from mqrouter.core.backoff import Backoff
 from mqrouter.core.breaker import Breaker, BreakerState
 from mqrouter.core.events import Done
+from mqrouter.core.load import Capacity
 from mqrouter.core.request import Message
 from mqrouter.core.retry import Waiting
 from mqrouter.core.states import State
@@ -38,9 +41,13 @@ from mqrouter.errors import (
     UnreachableError,
 )
 from mqrouter.flow.attempt import AttemptLimits, Attempts
-from mqrouter.flow.forward import Lane
+from mqrouter.flow.forward import Lane, nothing_to_refresh
+from mqrouter.flow.load import REFRESH_S, Load
+from mqrouter.flow.local_answer import LocalRules
 from mqrouter.flow.tiers import TierBoard
 from mqrouter.flow.wakeup import Wakeup
+from mqrouter.routing.answer_confidence import AnswerCalibration
+from mqrouter.routing.calibration import Platt
 
 LENGTH = Done("length", "scripted", 3, 5)
 LOOP = "and so on and so forth " * 20
@@ -56,7 +63,7 @@ class Stage:
         self.judge = judge()
         self.answered = Wakeup()
 
-    def lane(self, name: str, client: ScriptedTier, **limits: Any) -> Lane:
+    def lane(self, name: str, client: ScriptedTier, *, refresh_load: Any = nothing_to_refresh, **limits: Any) -> Lane:
         given: dict[str, Any] = {
             "concurrency": 4,
             "total_timeout_s": 60.0,
@@ -77,7 +84,16 @@ class Stage:
             judge=lambda: self.judge,
             answered=self.answered,
         )
-        return Lane(name, client, attempts, self.store, self.board, self.clock, concurrency=concurrency)
+        return Lane(
+            name,
+            client,
+            attempts,
+            self.store,
+            self.board,
+            self.clock,
+            concurrency=concurrency,
+            refresh_load=refresh_load,
+        )
 
     async def queue(
         self, *payloads: str, tiers: tuple[str, ...] = ("hub", "edge"), decision: Any = None, **more: Any
@@ -280,21 +296,129 @@ async def test_unfit_local_answer_escalates(stage: Stage, script: Any) -> None:
     assert (len(edge.calls), stage.board.breakers["edge"].state) == (1, BreakerState.CLOSED)
 
 
+SURE, UNSURE = Evidence(-0.1, -0.3), Evidence(-2.0, -4.0)
+
+
+def said(text: str, evidence: Evidence | None = None, *, fingerprint: str = "m:1") -> Script:
+    return [text, Done("stop", "scripted", 3, 5, evidence, fingerprint)]
+
+
+async def judgements(stage: Stage) -> list[Judged]:
+    query = "SELECT note FROM history WHERE event = 'judged' ORDER BY seq"
+    return await stage.database.read(lambda db: [parse_judged(row[0]) for row in db.execute(query)])
+
+
 @pytest.mark.parametrize(
-    ("strategy", "note"),
+    ("strategy", "script", "answer", "fault"),
     [
-        ("cascade", "edge: unfit: the answer was empty; cascade: confidence 0.00, least 0.50, goes up"),
-        ("semantic", "edge: unfit: the answer was empty"),
+        ("cascade", said("Sure.", SURE), "Sure.", None),
+        ("cascade", said("Perhaps.", UNSURE), "Fine.", "unlikely"),
+        ("cascade", said("Perhaps."), "Perhaps.", None),
+        ("semantic", said("Perhaps.", UNSURE), "Perhaps.", None),
+        ("semantic", said("As an AI, I cannot know.", SURE), "Fine.", "refusal"),
+        ("semantic", said("Den Kühen geht es gut und sie sind auf der Weide.", SURE), "Fine.", "wrong language"),
+        ("semantic", said(" ", SURE), "Fine.", "empty"),
     ],
 )
-async def test_cascade_says_in_the_history_why_it_escalates(stage: Stage, strategy: str, note: str) -> None:
-    hub, edge = ScriptedTier(["Fine."]), ScriptedTier([" "])
-    async with running(stage.lane("hub", hub).run, stage.lane("edge", edge).run):
-        await stage.queue("a", tiers=("edge", "hub"), decision={"strategy": strategy})
+async def test_local_answer_is_judged_before_it_is_sent(
+    stage: Stage, strategy: str, script: Any, answer: str, fault: str | None
+) -> None:
+    hub, edge = ScriptedTier(["Fine."]), ScriptedTier(script)
+    rules = LocalRules(refusal_phrases=("as an ai",))
+    async with running(stage.lane("hub", hub).run, stage.lane("edge", edge, local=rules).run):
+        await stage.queue(
+            "how are the cows and what do they eat", tiers=("edge", "hub"), decision={"strategy": strategy}
+        )
         await stage.done()
-    assert await stage.answers() == ["Fine."]
+    assert await stage.answers() == [answer]
+    (judged,) = await judgements(stage)
+    assert (judged.tier, judged.model, judged.fault) == ("edge", "m:1", fault)
     notes = await stage.database.read(lambda db: [row[0] for row in db.execute("SELECT note FROM history")])
-    assert note in notes
+    assert (f"edge: unfit: the answer was {fault}" in notes) == (fault is not None)
+
+
+async def test_tier_may_ask_for_confidence_whatever_the_strategy(stage: Stage) -> None:
+    hub, edge = ScriptedTier(["Fine."]), ScriptedTier(said("Perhaps.", UNSURE))
+    async with running(stage.lane("hub", hub).run, stage.lane("edge", edge, local=LocalRules(min_confidence=0.2)).run):
+        await stage.queue("a", tiers=("edge", "hub"))
+        await stage.done()
+    (judged,) = await judgements(stage)
+    assert (judged.confidence, judged.least, judged.is_calibrated) == (0.1353, 0.2, False)
+
+
+@pytest.mark.parametrize(("fingerprint", "answer"), [("m:1", "Fine."), ("m:2", "Surely.")])
+async def test_calibration_counts_for_its_own_model_only(stage: Stage, fingerprint: str, answer: str) -> None:
+    never = AnswerCalibration("m:1", Platt((0.0, 0.0), -5.0, (0.0, 0.0), (1.0, 1.0)), 10, 10, 0.5)
+    stage.judge = replace(stage.judge, calibrations={"m:1": never})
+    hub, edge = ScriptedTier(["Fine."]), ScriptedTier(said("Surely.", SURE, fingerprint=fingerprint))
+    async with running(stage.lane("hub", hub).run, stage.lane("edge", edge).run):
+        await stage.queue("a", tiers=("edge", "hub"), decision={"strategy": "cascade"})
+        await stage.done()
+    assert await stage.answers() == [answer]
+    assert [judged.is_calibrated for judged in await judgements(stage)] == [fingerprint == "m:1"]
+
+
+@pytest.mark.parametrize(
+    ("script", "answer"),
+    [(["Half an", LENGTH], "Half an"), ([LOOP], "error offline_rejected"), ([" "], "error offline")],
+)
+async def test_impatient_route_takes_a_lesser_answer_over_none(stage: Stage, script: Any, answer: str) -> None:
+    stage.judge = judge(when_offline="reject")
+    stage.board.unreachable("hub", "down")
+    async with running(stage.lane("edge", ScriptedTier(script)).run):
+        await stage.queue("a", tiers=("edge", "hub"))
+        await stage.done()
+    (found,) = await stage.answers()
+    assert found.startswith(answer)
+
+
+async def test_local_model_leaves_time_for_the_next_tier(stage: Stage) -> None:
+    hub, edge = ScriptedTier(["Fine."]), ScriptedTier([asyncio.Event()])
+    async with running(stage.lane("hub", hub).run, stage.lane("edge", edge, local=LocalRules(ttl_share=0.5)).run):
+        await stage.queue('{"question": "a", "ttl_s": 10}', tiers=("edge", "hub"))
+        await until(lambda: edge.calls)
+        assert edge.calls[0].deadline_s == 5.0
+        stage.clock.advance(5.1)
+        await stage.done()
+    (answer,) = map(json.loads, await stage.answers())
+    assert (answer["tier"], stage.board.breakers["edge"].state) == ("hub", BreakerState.CLOSED)
+
+
+async def test_local_model_has_all_the_time_where_it_is_alone(stage: Stage) -> None:
+    edge = ScriptedTier(["Fine."])
+    stage.board.unreachable("hub", "down")
+    async with running(stage.lane("edge", edge, local=LocalRules(ttl_share=0.5)).run):
+        await stage.queue('{"question": "a", "ttl_s": 10}', tiers=("edge", "hub"))
+        await stage.done()
+    assert edge.calls[0].deadline_s == 10.0
+
+
+async def test_next_tier_relieves_one_whose_queue_is_too_long(stage: Stage) -> None:
+    """Of ten requests at two seconds each, those are left that the first tier answers within its six."""
+    load = Load(stage.store, stage.board, stage.clock, {"edge": Capacity(1, 6.0), "hub": Capacity(4, None)})
+    stage.board.latencies["edge"].add(2000.0)
+    wait = asyncio.Event()
+    hub, edge = ScriptedTier(["Fine."]), ScriptedTier([wait, "Late."])
+    lanes = [
+        stage.lane("edge", edge, concurrency=1, refresh_load=load.refresh),
+        stage.lane("hub", hub, concurrency=1, refresh_load=load.refresh),
+    ]
+    async with running(lanes[0].run):
+        await stage.queue(*map(str, range(10)), tiers=("edge", "hub"))
+        await until(lambda: edge.calls)
+        async with running(lanes[1].run):
+            while stage.store.counts["pending"] > 2:
+                stage.clock.advance(REFRESH_S)
+                stage.board.wake_all()
+                await stage.idle()
+            before = len(hub.calls)
+            for _ in range(3):
+                stage.clock.advance(REFRESH_S)
+                stage.board.wake_all()
+                await stage.idle()
+            assert (before, len(hub.calls), len(edge.calls)) == (7, 7, 1)
+            wait.set()
+            await stage.done(10)
 
 
 async def test_only_answers_fit_to_send_tell_how_quick_a_tier_is(stage: Stage) -> None:

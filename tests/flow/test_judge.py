@@ -122,10 +122,9 @@ async def test_cascade_asks_the_local_tier_first() -> None:
     assert (await judge().judge(question("how are the cows"), HashEmbedder())).tier_plan.tiers == ("hub", "edge")
 
 
-def test_only_a_cascade_judges_answers() -> None:
-    verdict = judge().judge_answer("cascade", 0.2)
-    assert verdict is not None and not verdict.is_kept
-    assert judge().judge_answer("knn", 0.2) is judge().judge_answer(None, 0.2) is None
+def test_only_a_cascade_asks_for_confidence_in_answers() -> None:
+    assert judge().least_confidence("cascade") == 0.5
+    assert judge().least_confidence("knn") is judge().least_confidence(None) is None
 
 
 @pytest.mark.parametrize(("least", "tiers"), [(0.2, ("edge", "hub")), (0.1, ("hub", "edge"))])

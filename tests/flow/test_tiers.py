@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from dataclasses import dataclass
+
 import pytest
 from fakes import FakeClock
 
 from mqrouter.core.backoff import Backoff
 from mqrouter.core.breaker import Breaker, BreakerState
+from mqrouter.core.load import Capacity, TierLoad
 from mqrouter.core.records import Pause
+from mqrouter.flow.load import REFRESH_S, Load
 from mqrouter.flow.tiers import TierBoard
 from mqrouter.routing.signals import TierSignal
 
@@ -86,3 +91,70 @@ def test_answer_closes_the_breaker_too(board: TierBoard) -> None:
     board.probed("hub", True)
     board.answered("hub", 5.0)
     assert board.breakers["hub"].state is BreakerState.CLOSED
+
+
+# --- load -------------------------------------------------------------------------------------------
+
+
+def test_overloaded_tier_is_relieved_by_the_next_that_is_up(board: TierBoard) -> None:
+    board.loads = {"hub": TierLoad(31.0, 2.0, 30.0)}
+    lists = ["hub>edge", "edge>hub", "hub"]
+    assert board.todo_lists_of("hub", lists) == ["hub>edge", "hub"]
+    assert board.todo_lists_of("edge", lists) == ["hub>edge", "edge>hub"]
+    board.wake_for(["hub", "edge"])
+    assert woken(board) == {"hub", "edge"}
+    board.unreachable("edge", "down")
+    assert board.todo_lists_of("edge", lists) == []
+    assert board.todo_lists_of("hub", lists) == lists
+
+
+def test_latency_that_strategies_see_includes_the_wait(board: TierBoard) -> None:
+    board.latencies["edge"].add(2000.0)
+    board.loads = {"edge": TierLoad(6.0, 2.0, 30.0), "hub": TierLoad(0.0, 0.0, None)}
+    assert board.signals() == {"hub": TierSignal(True, None), "edge": TierSignal(True, 8000.0)}
+
+
+@dataclass
+class Queue:
+    """A store as far as it counts what waits."""
+
+    due: dict[str, int]
+    todo_lists: tuple[str, ...] = ()
+    reads: int = 0
+
+    @property
+    def counts(self) -> Counter[str]:
+        return Counter({"pending": sum(self.due.values())})
+
+    async def count_due(self, limit: int) -> dict[str, int]:
+        self.reads += 1
+        return {todo: min(count, limit) for todo, count in self.due.items()}
+
+
+async def test_load_counts_what_waits_and_what_is_under_way(board: TierBoard) -> None:
+    queue, clock = Queue({"edge>hub": 3, "hub": 8}), FakeClock()
+    load = Load(queue, board, clock, {"edge": Capacity(1, 7.0), "hub": Capacity(4, None)})
+    board.latencies["edge"].add(2000.0)
+    board.latencies["hub"].add(1000.0)
+    board.in_flight.update({"edge": 1, "hub": 4})
+    await load.refresh()
+    assert board.loads == {"edge": TierLoad(8.0, 2.0, 7.0), "hub": TierLoad(2.25, 1.0, None)}
+    assert woken(board) == {"hub", "edge"}  # there is something to relieve
+
+
+async def test_load_is_counted_no_oftener_than_it_matters(board: TierBoard) -> None:
+    queue, clock = Queue({"edge>hub": 3}), FakeClock()
+    load = Load(queue, board, clock, {"edge": Capacity(1, 7.0)})
+    for _ in range(3):
+        await load.refresh()
+    assert queue.reads == 1
+    clock.advance(REFRESH_S)
+    queue.due = {}
+    await load.refresh()
+    assert queue.reads == 1  # nothing waits: nothing is read
+    queue.due = {"edge>hub": 9}
+    board.latencies["edge"].add(2000.0)
+    for _ in range(3):
+        clock.advance(REFRESH_S / 2)
+        await load.refresh()
+    assert queue.reads == 3  # once it is overloaded, every look is a fresh one

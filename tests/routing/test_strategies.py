@@ -172,7 +172,7 @@ def test_pattern_finds_what_it_says(pattern: str, text: str, is_found: bool) -> 
 def test_cascade_asks_the_local_tiers_first() -> None:
     cascade = Cascade(ROUTES, nearest=0, options=OPTIONS)
     assert cascade.order(["hub", "edge", "datacenter"], {"edge"}) == ("edge", "hub", "datacenter")
-    assert cascade.judge_answer(0.5).is_kept and not cascade.judge_answer(0.49).is_kept
+    assert cascade.least_confidence == OPTIONS.min_answer_confidence
 
 
 def test_cascade_of_itself_is_refused() -> None:

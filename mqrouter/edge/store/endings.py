@@ -9,7 +9,7 @@ from mqrouter.core.encode import encode_answer
 from mqrouter.core.records import StoredRequest
 from mqrouter.core.request import Answer
 from mqrouter.core.states import ACTIVE, State
-from mqrouter.edge.store.history import note
+from mqrouter.edge.store.history import JUDGED, note
 from mqrouter.edge.store.outbox import Outbox
 from mqrouter.edge.store.rows import stored_request
 from mqrouter.edge.store.steering import record
@@ -43,6 +43,8 @@ def end(
         ),
     )
     outbox.post(db, request.seq, message, now_ms, wanted_until_ms=request.expires_at_ms)
+    if answer.judged is not None:
+        note(db, [(request.seq, now_ms, JUDGED, answer.judged)])
     note(db, [(request.seq, now_ms, state, answer.error_message or answer.tier)])
 
 

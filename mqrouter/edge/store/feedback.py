@@ -6,8 +6,9 @@ import sqlite3
 from collections.abc import Iterator
 from typing import Any
 
+from mqrouter.core.answer_signals import parse_judged
 from mqrouter.core.decode import Limits, decode_question
-from mqrouter.core.feedback import Feedback, Judged, Source, Verdict
+from mqrouter.core.feedback import Feedback, Judged, JudgedAnswer, Source, Verdict
 from mqrouter.core.request import RequestId
 from mqrouter.errors import RequestError
 from mqrouter.routing.decision import Reason
@@ -61,6 +62,28 @@ def count(db: sqlite3.Connection) -> int:
 def read(db: sqlite3.Connection, limits: Limits, limit: int = READ_AT_MOST) -> list[Judged]:
     """Returns the verdicts with their questions, the newest first; private questions stay out of what is learnt."""
     return list(_read(db, limits, limit))
+
+
+def read_answers(db: sqlite3.Connection, limit: int = READ_AT_MOST) -> list[JudgedAnswer]:
+    """Returns the good and bad verdicts on local answers with what was made of those, the newest first.
+
+    Those of private questions too: nothing of what was asked or answered is in them.
+    """
+    rows = db.execute(
+        "SELECT requests.id, requests.device, source, verdict, tier, history.note FROM feedback"
+        " JOIN requests ON requests.seq = feedback.request JOIN history ON history.request = feedback.request"
+        " WHERE verdict IN ('good', 'bad') AND history.event = 'judged'"
+        " ORDER BY feedback.at_ms DESC, feedback.seq DESC LIMIT ?",
+        (limit,),
+    )
+    found = ((row, parse_judged(row["note"])) for row in rows)
+    return [
+        JudgedAnswer(
+            row["id"], row["device"], Source(row["source"]), row["verdict"] == "good", judged.model, judged.evidence
+        )
+        for row, judged in found
+        if judged.tier == row["tier"] and judged.model is not None and judged.evidence is not None
+    ]
 
 
 def _read(db: sqlite3.Connection, limits: Limits, limit: int) -> Iterator[Judged]:

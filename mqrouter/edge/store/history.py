@@ -16,6 +16,9 @@ UNEXPLAINED = (
 )
 """Condition: a request whose history does not end in its state; an error's delivery may follow its cause."""
 
+JUDGED = "judged"
+"""Event that is no state: what was made of a local answer, as JSON."""
+
 
 def note(db: sqlite3.Connection, notes: Iterable[tuple[Seq, int, str, str | None]]) -> None:
     """Adds (request, time in milliseconds, event, text) each."""

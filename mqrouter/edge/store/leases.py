@@ -12,7 +12,7 @@ from mqrouter.core.request import Answer
 from mqrouter.core.retry import Waiting
 from mqrouter.core.states import State
 from mqrouter.edge.store.endings import end
-from mqrouter.edge.store.history import note
+from mqrouter.edge.store.history import JUDGED, note
 from mqrouter.edge.store.outbox import Outbox
 from mqrouter.edge.store.rows import stored_request
 from mqrouter.errors import ErrorCode
@@ -26,6 +26,10 @@ DUE = (
 ALL_DUE = DUE.format(index="requests_due", condition="")
 INNOCENT_DUE = DUE.format(index="requests_due", condition=" AND crashes = 0")
 SUSPECTS_DUE = DUE.format(index="requests_suspect", condition=" AND crashes > 0")
+COUNT_DUE = (
+    "SELECT count(*) FROM (SELECT 1 FROM requests INDEXED BY requests_due"
+    " WHERE state = 'pending' AND not_before_ms IS NULL AND todo = ? LIMIT ?)"
+)
 SUSPECTS = "SELECT 1 FROM requests INDEXED BY requests_suspect WHERE state = ? AND crashes > 0 LIMIT 1"
 
 
@@ -111,6 +115,10 @@ def _due(db: sqlite3.Connection, query: str, todo: str, now_ms: int, limit: int)
     return [(-row["priority"], row["turn"], row["seq"]) for row in rows]
 
 
+def count_due(db: sqlite3.Connection, todo: str, limit: int) -> int:
+    return int(db.execute(COUNT_DUE, (todo, limit)).fetchone()[0])
+
+
 def release(
     db: sqlite3.Connection,
     moved: Moves,
@@ -121,6 +129,7 @@ def release(
     now_ms: int,
     is_counted: bool,
     not_before_ms: int | None,
+    judged: str | None = None,
 ) -> bool:
     done = db.execute(
         "UPDATE requests SET state = 'pending', tiers = ?, todo = ?, not_before_ms = ?,"
@@ -138,6 +147,8 @@ def release(
     )
     if done.rowcount == 0:
         return False
+    if judged is not None:
+        note(db, [(request.seq, now_ms, JUDGED, judged)])
     note(db, [(request.seq, now_ms, State.PENDING, text)])
     moved.move(State.LEASED, State.PENDING)
     return True

@@ -179,6 +179,11 @@ class Store:
 
         return await self._move(claim, lambda: accounts.begun(calls))
 
+    async def count_due(self, limit: int) -> dict[str, int]:
+        """Returns how many requests are due with each tier list, `limit` at most."""
+        todo_lists = tuple(self.todo_lists)
+        return await self._database.read(lambda db: {todo: leases.count_due(db, todo, limit) for todo in todo_lists})
+
     async def release(
         self,
         request: StoredRequest,
@@ -188,8 +193,12 @@ class Store:
         now_ms: int,
         is_counted: bool,
         not_before_ms: int | None = None,
+        judged: str | None = None,
     ) -> bool:
-        """Gives a lease back; False where it was no longer held. With `not_before_ms` a round of tiers is over."""
+        """Gives a lease back; False where it was no longer held. With `not_before_ms` a round of tiers is over.
+
+        `judged` is what was made of the answer there was, for the history.
+        """
         todo = join_tiers(waiting.todo)
         self.todo_lists.add(todo)
         if todo != join_tiers(waiting.tiers):
@@ -208,6 +217,7 @@ class Store:
                 now_ms=now_ms,
                 is_counted=is_counted,
                 not_before_ms=not_before_ms,
+                judged=judged,
             )
 
         return await self._move(change, lambda: self._accounts.ended(call, now_ms))
