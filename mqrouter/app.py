@@ -42,6 +42,7 @@ from mqrouter.flow.forward import Lane
 from mqrouter.flow.intake import Intake
 from mqrouter.flow.judge import Judge
 from mqrouter.flow.ports import TierClient
+from mqrouter.flow.progress import Progress
 from mqrouter.flow.room import Room
 from mqrouter.flow.supervise import Supervisor
 from mqrouter.flow.tiers import TierBoard
@@ -194,6 +195,8 @@ class Daemon:
                 self._board.hold(name, left_ms / 1000)
         self._workers: dict[str, ChatWorker] = {}
         self._lanes: list[Lane] = []
+        topics, interval_s = wiring.topic_map(self._settings), self._settings.mqtt.progress_interval_s
+        progress = Progress(self._link, topics, interval_s)
         for name, tier in self._settings.tiers.items():
             client = await self._client(name, stack)
             attempts = Attempts(
@@ -206,6 +209,7 @@ class Daemon:
                 random.random,
                 judge=self._judge,
                 answered=self._answered,
+                progress=progress,
             )
             lane = Lane(name, client, attempts, self._store, self._board, self._clock, concurrency=tier.concurrency)
             self._lanes.append(lane)

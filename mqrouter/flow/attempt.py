@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum, auto
 
 import structlog
@@ -16,7 +16,7 @@ from mqrouter.core.decode import Limits, decode_question
 from mqrouter.core.events import Delta, Done, TierCall
 from mqrouter.core.prompting import compose
 from mqrouter.core.records import StoredRequest
-from mqrouter.core.request import Answer
+from mqrouter.core.request import Answer, Question
 from mqrouter.core.retry import Failure, GiveUp, GoOn, Waiting, after_failure
 from mqrouter.core.states import State
 from mqrouter.errors import (
@@ -31,7 +31,9 @@ from mqrouter.errors import (
     UnreachableError,
 )
 from mqrouter.flow.judge import Judge
-from mqrouter.flow.ports import Chance, Clock, Store, TierClient
+from mqrouter.flow.ports import Chance, Clock, Progress, Saying, Store, TierClient
+from mqrouter.flow.progress import NoProgress
+from mqrouter.flow.recall import recall_session
 from mqrouter.flow.tiers import TierBoard
 from mqrouter.flow.wakeup import Wakeup
 
@@ -59,6 +61,8 @@ class Reply:
 
     text: str
     done: Done
+    saw_private: bool = False
+    is_provisional: bool = False
 
 
 class Verdict(Enum):
@@ -88,7 +92,9 @@ class Attempts:
         *,
         judge: Callable[[], Judge],
         answered: Wakeup,
+        progress: Progress | None = None,
     ) -> None:
+        self._progress = progress or NoProgress()
         self.name = name
         self._client = client
         self._limits = limits
@@ -129,6 +135,10 @@ class Attempts:
             self._board.succeeded(self.name)  # it is up: it answered
             failure = Failure.UNFIT if isinstance(error, ModelError) else Failure.REFUSED
             await self._failed(request, failure, error)
+        except StoreFatalError:
+            raise
+        except StoreError as error:  # its session could not be read
+            await self._failed(request, Failure.TRANSIENT, error)
         except Exception as error:
             log.exception("forward.attempt_broke", request_id=request.id, tier=self.name)
             self._board.failed(self.name, f"{type(error).__name__}: {error}")
@@ -147,25 +157,41 @@ class Attempts:
         question = decode_question(request.payload, request.content_type, request.reply.client_id, self._limits.request)
         left_s = (request.expires_at_ms - self._clock.now_ms()) / 1000
         deadline_s = max(0.001, min(self._limits.total_timeout_s, left_s))
-        call = TierCall(request.id, compose(question, self._judge().prompt_for(request.route)), deadline_s)
+        judge = self._judge()
+        history = await recall_session(self._store, request, question, judge, self.name, self._limits.request)
+        messages = compose(question, judge.prompt_for(request.route), history.messages)
+        call = TierCall(request.id, messages, deadline_s)
         try:
             async with asyncio.timeout(deadline_s):
-                reply = await self._collect(call)
+                with self._progress.begin(request, question) as saying:
+                    reply = await self._collect(call, saying)
         except TimeoutError as error:
             if left_s <= self._limits.total_timeout_s:
                 raise _ExpiredError("no answer within the time to live") from error
             raise TransientError(f"no whole answer within {deadline_s:.1f} s") from error
         self._check(request, reply)
-        return reply
+        is_provisional = self._is_provisional(request, question)
+        return replace(reply, saw_private=history.holds_private, is_provisional=is_provisional)
 
-    async def _collect(self, call: TierCall) -> Reply:
+    def _is_provisional(self, request: StoredRequest, question: Question) -> bool:
+        """True where this device only fills in for better tiers, and the requester wants to hear from both."""
+        return (
+            self._limits.is_local
+            and question.accepts_provisional
+            and self._judge().refines(request.route)
+            and request.tiers[:1] != (self.name,)
+        )
+
+    async def _collect(self, call: TierCall, saying: Saying) -> Reply:
         parts: list[str] = []
         async with aclosing(self._client.stream(call)) as events:
             async for event in events:
                 match event:
                     case Delta(text):
                         parts.append(text)
+                        saying.add(text)
                     case Done():
+                        saying.end()
                         return Reply(mended("".join(parts)).strip(), event)
         raise TransientError("the answer broke off before its end")
 
@@ -197,9 +223,21 @@ class Attempts:
                 "prompt_tokens": reply.done.prompt_tokens,
                 "completion_tokens": reply.done.completion_tokens,
             },
+            is_provisional=reply.is_provisional,
+            saw_private=reply.saw_private,
         )
+        if reply.is_provisional:
+            await self._answer_provisionally(request, answer, now_ms)
+            return
         if await self._finish(request, answer, State.ANSWERED, now_ms) and self._limits.logs_text:
             log.info("forward.answered", request_id=request.id, payload=request.payload.decode(), answer=reply.text)
+
+    async def _answer_provisionally(self, request: StoredRequest, answer: Answer, now_ms: int) -> None:
+        """The requester hears this now, and the tiers before this one still have their turn."""
+        better = request.tiers[: request.tiers.index(self.name)]
+        await self._written(lambda: self._store.answer_provisionally(request, answer, Waiting(better, better), now_ms))
+        self._answered.give()
+        self._board.wake_for(better)
 
     async def _failed(self, request: StoredRequest, failure: Failure, error: Exception) -> None:
         log.info(

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
+from dataclasses import replace
 
 from mqrouter.core.admission import Moves
-from mqrouter.core.encode import encode_answer
-from mqrouter.core.records import StoredRequest
+from mqrouter.core.encode import decode_answer, encode_answer
+from mqrouter.core.records import Seq, StoredRequest
 from mqrouter.core.request import Answer
 from mqrouter.core.states import ACTIVE, State
 from mqrouter.edge.store.history import note
 from mqrouter.edge.store.outbox import Outbox
 from mqrouter.edge.store.rows import stored_request
 from mqrouter.edge.store.steering import record
+from mqrouter.errors import ErrorCode
 
 
 def end(
@@ -25,12 +28,16 @@ def end(
     *,
     is_attempt: bool = False,
 ) -> None:
-    """The request is in `state` and its answer in the outbox; `is_attempt` counts one more."""
+    """The request is in `state` and its answer in the outbox; `is_attempt` counts one more.
+
+    Where there is a provisional answer and no better one, that one is made the terminal answer instead of an error.
+    """
+    answer, state = _settle(answer, state, _withdraw(db, request.seq))
     expiry_ms = request.expires_at_ms if request.client_gave_expiry and request.expires_at_ms > now_ms else None
     message = encode_answer(answer, request.reply, request.id, expiry_ms)
     db.execute(
         "UPDATE requests SET state = ?, reason = ?, detail = ?, tier = ?, model = ?, finished_at_ms = ?,"
-        " attempts = attempts + ? WHERE seq = ?",
+        " attempts = attempts + ?, saw_private = saw_private OR ? WHERE seq = ?",
         (
             state,
             answer.error,
@@ -39,11 +46,34 @@ def end(
             answer.model,
             None if state is State.ANSWERED else now_ms,
             is_attempt,
+            answer.saw_private,
             request.seq,
         ),
     )
     outbox.post(db, request.seq, message, now_ms, wanted_until_ms=request.expires_at_ms)
     note(db, [(request.seq, now_ms, state, answer.error_message or answer.tier)])
+
+
+def _withdraw(db: sqlite3.Connection, request: Seq) -> Answer | None:
+    """The request has no provisional answer in the outbox any more; returns the one it had."""
+    row = db.execute(
+        "DELETE FROM outbox WHERE request = ? AND is_provisional = 1 RETURNING payload, user_properties", (request,)
+    ).fetchone()
+    return None if row is None else decode_answer(row["payload"], dict(json.loads(row["user_properties"])))
+
+
+def _settle(answer: Answer, state: State, provisional: Answer | None) -> tuple[Answer, State]:
+    """Returns how a request ends that may have had a provisional answer.
+
+    Where no better one came, for whatever reason, that text stands as the terminal answer, which says so; an operator's
+    order to cancel is carried out all the same.
+    """
+    if provisional is None or answer.error is ErrorCode.CANCELLED:
+        return answer, state
+    if answer.error is None:
+        return replace(answer, is_refined=True), state
+    stands = replace(provisional, is_refined=False, error_message=answer.error_message, latency_ms=answer.latency_ms)
+    return stands, State.ANSWERED
 
 
 def finish(

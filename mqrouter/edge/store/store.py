@@ -11,12 +11,23 @@ from typing import TypeVar
 from mqrouter.core.admission import Holdings, Moves, QueueLimits
 from mqrouter.core.backoff import Backoff
 from mqrouter.core.feedback import Feedback
-from mqrouter.core.records import Accepted, OutboxRow, Pause, Seq, StoredRequest, join_tiers, split_tiers
+from mqrouter.core.records import Accepted, OutboxRow, PastTurn, Pause, Seq, StoredRequest, join_tiers, split_tiers
 from mqrouter.core.request import Answer, JsonObject, Refused, Request, RequestId
 from mqrouter.core.retry import Waiting
 from mqrouter.core.states import State
 from mqrouter.core.timeline import Anchor
-from mqrouter.edge.store import acceptance, backlog, endings, feedback, leases, outbox, steering, timeline
+from mqrouter.edge.store import (
+    acceptance,
+    backlog,
+    conversation,
+    endings,
+    feedback,
+    leases,
+    outbox,
+    provisional,
+    steering,
+    timeline,
+)
 from mqrouter.edge.store.acceptance import Acceptance
 from mqrouter.edge.store.database import Database
 from mqrouter.edge.store.leases import Recovery
@@ -132,6 +143,10 @@ class Store:
         """Returns the request before this one in its session that took a route; None where it is older than that."""
         return await self._database.read(lambda db: backlog.latest_of_session(db, request, not_before_ms))
 
+    async def turns_of_session(self, request: StoredRequest, limit: int) -> list[PastTurn]:
+        """Returns the latest requests of this one's device and session before it, the newest first."""
+        return await self._database.read(lambda db: conversation.turns_of_session(db, request, limit))
+
     async def record_decision(self, request: StoredRequest, decision: JsonObject) -> None:
         """Keeps the explanation of a decision that ended without a tier."""
         await self._database.write(lambda db: backlog.record_decision(db, request, decision))
@@ -197,6 +212,15 @@ class Store:
         """
         return await self._move(
             lambda db, moved: endings.finish(db, moved, self._outbox, request, answer, state, now_ms, lease)
+        )
+
+    async def answer_provisionally(self, request: StoredRequest, answer: Answer, waiting: Waiting, now_ms: int) -> bool:
+        """Writes an answer that a better one of `waiting` follows; False where the lease was no longer held."""
+        self.todo_lists.add(join_tiers(waiting.todo))
+        return await self._move(
+            lambda db, moved: provisional.answer_provisionally(
+                db, moved, self._outbox, request, answer, waiting, now_ms
+            )
         )
 
     # --- steer --------------------------------------------------------------------------------------
