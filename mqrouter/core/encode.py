@@ -38,12 +38,12 @@ def answered_text(payload: bytes) -> str | None:
     return text
 
 
-def decode_answer(payload: bytes, properties: Mapping[str, str]) -> Answer:
-    """Returns the answer that a JSON payload of `encode_answer` carries, no error, with its text as sent.
+def decode_answer(payload: bytes, form: Form, properties: Mapping[str, str]) -> Answer:
+    """Returns the answer that a payload of `encode_answer` carries, no error, with its text as sent.
 
     `properties` are the user properties that went with it: a short payload leaves out what they tell.
     """
-    body = json.loads(payload)
+    body = json.loads(payload) if form is Form.JSON else {"answer": payload.decode(), "truncated": False}
     return Answer(
         text=body["answer"],
         route=properties.get("mq-route"),

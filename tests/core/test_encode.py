@@ -117,7 +117,7 @@ def test_provisional_answer_and_what_became_of_it_are_told_apart() -> None:
 def test_answer_is_read_back_as_it_was_sent(max_bytes: int | None) -> None:
     answer = Answer(text="Öl. " * 30, route="r", tier="edge", model="m", confidence=0.5, usage={"prompt_tokens": 1})
     message = encode_answer(answer, reply_address(form=Form.JSON, client_id="q", max_bytes=max_bytes), "r1", None)
-    found = decode_answer(message.payload, dict(message.user_properties))
+    found = decode_answer(message.payload, Form.JSON, dict(message.user_properties))
     assert (found.route, found.tier, found.model) == ("r", "edge", "m")
     assert found.text == answered_text(message.payload)
     assert (found == answer) is (max_bytes is None)

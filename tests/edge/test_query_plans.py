@@ -69,8 +69,13 @@ async def live(store: Store) -> None:
     rows = await store.next_received(5, ())
     for row in rows:
         await store.latest_of_session(row, START_MS)
+        await store.turns_of_session(row, 9)
         await store.queue_for_tiers(row, ("hub", "edge"), route="r", confidence=0.1, decision={}, now_ms=START_MS)
-    first, second, *_ = await store.claim("hub", ["hub>edge"], 4, START_MS)
+    first, second, *others = await store.claim("hub", ["hub>edge"], 4, START_MS)
+    for other in others[:1]:
+        maybe = Answer(text="Maybe.", tier="edge", is_provisional=True)
+        assert await store.answer_provisionally(other, maybe, Waiting(("hub",), ("hub",)), START_MS)
+        assert await store.finish(other, Answer(text="Yes."), State.ANSWERED, START_MS)
     await store.finish(first, Answer(text="Yes."), State.ANSWERED, START_MS, lease=first.lease)
     await store.release(second, Waiting(("hub", "edge"), ("edge",)), note="x", now_ms=START_MS, is_counted=True)
     await store.restart_rounds("edge", START_MS, Backoff(1.0, 2.0))
