@@ -43,7 +43,9 @@ def decode_answer(payload: bytes, form: Form, properties: Mapping[str, str]) -> 
 
     `properties` are the user properties that went with it: a short payload leaves out what they tell.
     """
-    body = json.loads(payload) if form is Form.JSON else {"answer": payload.decode(), "truncated": False}
+    body: JsonObject = {"answer": payload.decode(), "truncated": False}
+    if form is Form.JSON:
+        body = json.loads(payload)
     return Answer(
         text=body["answer"],
         route=properties.get("mq-route"),
