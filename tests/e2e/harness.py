@@ -198,6 +198,8 @@ class Behaviour:
     model: str = "stub-model"
     headers: Mapping[str, str] = field(default_factory=dict)
     is_cut: bool = False
+    held_after: int | None = None
+    """So many words go out, and the rest when the tier is released."""
     raw_chunks: Sequence[bytes] = ()
 
 
@@ -290,8 +292,10 @@ class StubTier:
         key = request.headers.get("Idempotency-Key", "")
         call = Call(body["messages"][-1]["content"], key, body, dict(request.headers))
         self._happened.give(lambda: self.calls.append(call))
-        await self._gate.wait()
         how = self.script(call)
+        if how.held_after is None:
+            await self._gate.wait()
+            how = self.script(call)
         if how.status != 200:
             return web.json_response({"error": {"message": "scripted"}}, status=how.status, headers=how.headers)
         return await self._stream(request, call, how)
@@ -303,6 +307,8 @@ class StubTier:
             await response.write(raw)
         words = (f"echo: {call.question}" if how.text is None else how.text).split(" ")
         for number, word in enumerate(words):
+            if number == how.held_after:
+                await self._gate.wait()
             await response.write(self._event(how, {"content": word if number == 0 else f" {word}"}, None))
         if how.is_cut:
             assert request.transport is not None
