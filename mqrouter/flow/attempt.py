@@ -169,8 +169,9 @@ class Attempts:
             if left_s <= self._limits.total_timeout_s:
                 raise _ExpiredError("no answer within the time to live") from error
             raise TransientError(f"no whole answer within {deadline_s:.1f} s") from error
-        self._check(request, reply)
         is_provisional = self._is_provisional(request, question)
+        # Until a better one comes nobody else answers: what is passed at the last tier left is passed here.
+        self._check(replace(request, tiers=(self.name,)) if is_provisional else request, reply)
         return replace(reply, saw_private=history.holds_private, is_provisional=is_provisional)
 
     def _is_provisional(self, request: StoredRequest, question: Question) -> bool:

@@ -23,6 +23,7 @@ to = ["hub", "spare"]
 examples = ["which fungus is on my tomato leaves?", "brown spots on the potato plants"]
 to = ["hub"]
 when_offline = "answer_then_refine"
+prompt = "chat"
 """
 FROST, LEAVES = "will there be frost tonight?", "which fungus is on my tomato leaves?"
 FORECAST = " ".join(f"At {hour} it will be {-hour} degrees." for hour in range(12))
@@ -38,7 +39,7 @@ def spare() -> Iterator[StubTier]:
 
 @pytest.fixture
 def site(tmp_path: Path, spare: StubTier) -> Iterator[Site]:
-    text = f'[tiers.spare]\nkind = "openai"\nurl = "{spare.url}"\nmodel = "spare"\n[tiers.edge]\nkind = "local"\n'
+    text = f'[tiers.spare]\nkind = "openai"\nurl = "{spare.url}"\nmodel = "spare"\n[tiers.edge]\nkind = "local"\ntemperature = 0\n'
     with running_site(tmp_path, text=text, routes=ROUTES) as site:
         yield site
 

@@ -12,7 +12,7 @@ from fakes import LIMITS, TOPICS, FakeClock, FlakyDatabase, ScriptedTier, judge,
 
 from mqrouter.core.backoff import Backoff
 from mqrouter.core.breaker import Breaker
-from mqrouter.core.events import TierCall
+from mqrouter.core.events import Done, TierCall
 from mqrouter.core.request import Answer, OutMessage
 from mqrouter.core.states import State
 from mqrouter.edge.store.store import Store
@@ -250,6 +250,16 @@ async def test_answer_of_the_first_choice_is_no_provisional_one(refining: Stage)
         await refining.answered("a?", "edge", "hub", accept_provisional=True)
     (body,) = await refining.answers()
     assert (body["provisional"], body["answer"]) == (False, "Yes.")
+
+
+async def test_truncated_provisional_answer_is_better_than_none(refining: Stage) -> None:
+    cut = ScriptedTier(["Maybe", Done("length", "scripted", 3, 5)])
+    async with running(refining.lane("hub", ScriptedTier(DOWN, probes=[False])).run, refining.lane("edge", cut).run):
+        await refining.ask("a?", "hub", "edge", accept_provisional=True)
+        await until(lambda: cut.calls and refining.store.counts[State.PENDING] == 1)
+        await refining.idle()
+    (body,) = await refining.answers()
+    assert (body["provisional"], body["truncated"]) == (True, True)
 
 
 async def test_unfit_provisional_answer_is_not_sent(refining: Stage) -> None:
