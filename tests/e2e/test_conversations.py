@@ -39,7 +39,8 @@ def spare() -> Iterator[StubTier]:
 
 @pytest.fixture
 def site(tmp_path: Path, spare: StubTier) -> Iterator[Site]:
-    text = f'[tiers.spare]\nkind = "openai"\nurl = "{spare.url}"\nmodel = "spare"\n[tiers.edge]\nkind = "local"\ntemperature = 0\n'
+    text = f'[tiers.spare]\nkind = "openai"\nurl = "{spare.url}"\nmodel = "spare"\n'
+    text += '[tiers.edge]\nkind = "local"\ntemperature = 0\n'
     with running_site(tmp_path, text=text, routes=ROUTES) as site:
         yield site
 

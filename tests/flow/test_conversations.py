@@ -159,6 +159,23 @@ async def test_conversation_of_the_senders_own_is_taken_as_given(stage: Stage) -
     assert [told(call) for call in hub.calls[1:]] == [["b?"], ["a?", "A.", "b?", "A.", "c?"]]
 
 
+async def test_provisional_answer_is_a_turn_until_there_is_a_better_one(stage: Stage) -> None:
+    stage.judge = judge(when_offline="answer_then_refine")
+    await with_provisional(stage, session="s")
+    edge, hub = ScriptedTier(["B."]), ScriptedTier(["A."])
+    async with running(stage.lane("edge", edge).run):
+        await stage.ask("b?", "edge", session="s")
+        await until(lambda: edge.calls and stage.store.counts.total() == 1)
+    async with running(stage.lane("hub", hub).run, stage.lane("edge", edge).run):
+        stage.clock.advance(60.0)
+        stage.board.wake_all()
+        await until(lambda: stage.store.counts.total() == 0)
+        await stage.answered("c?", "edge", session="s")
+    assert told(edge.calls[0]) == ["a?", "Maybe.", "b?"]
+    assert told(hub.calls[0]) == ["a?"]
+    assert told(edge.calls[1]) == ["a?", "A.", "b?", "B.", "c?"]
+
+
 async def test_question_that_failed_is_no_turn(stage: Stage) -> None:
     hub = ScriptedTier(PermanentError("HTTP 400"), ["B."])
     async with running(stage.lane("hub", hub).run):
