@@ -9,9 +9,14 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parents[1]
-ROWS: list[dict[str, Any]] = [
-    json.loads(line) for line in (ROOT / "tests/data/farm_questions.jsonl").read_text(encoding="utf-8").splitlines()
-]
+
+
+def _rows(name: str) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (ROOT / "tests/data" / name).read_text(encoding="utf-8").splitlines()]
+
+
+ROWS = _rows("farm_questions.jsonl")
+HELD_OUT = _rows("farm_questions_held_out.jsonl")
 TABLES = [tomllib.loads(file.read_text(encoding="utf-8"))["routes"] for file in (ROOT / "config/routes").glob("*.toml")]
 OUT_OF_SCOPE: list[str] = tomllib.loads((ROOT / "config/out_of_scope.toml").read_text(encoding="utf-8"))["routing"][
     "abstain"
@@ -26,16 +31,16 @@ def _plain(text: str) -> str:
 def test_no_question_is_an_example() -> None:
     examples = {_plain(example) for route in ROUTES.values() for example in route["examples"]}
     examples |= set(map(_plain, OUT_OF_SCOPE))
-    assert not examples & {_plain(row["question"]) for row in ROWS}
+    assert not examples & {_plain(row["question"]) for row in ROWS + HELD_OUT}
 
 
 def test_no_question_stands_twice() -> None:
-    counts = Counter(_plain(row["question"]) for row in ROWS)
+    counts = Counter(_plain(row["question"]) for row in ROWS + HELD_OUT)
     assert not [text for text, count in counts.items() if count > 1]
 
 
 def test_labels_are_configured_routes() -> None:
-    labels = {label for row in ROWS for label in [row["route"], *row.get("also", [])] if label is not None}
+    labels = {label for row in ROWS + HELD_OUT for label in [row["route"], *row.get("also", [])] if label is not None}
     assert labels == set(ROUTES)
 
 

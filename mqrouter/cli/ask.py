@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from mqrouter.cli.common import Exit, config_option, echo_json, fail, load_or_exit
-from mqrouter.errors import ConfigError
+from mqrouter.errors import ConfigError, ErrorCode
 
 if TYPE_CHECKING:
     import paho.mqtt.client as paho
@@ -153,15 +153,18 @@ def _ask(settings: Settings, device: str, request_id: str, payload: str, timeout
         click.echo(f"mqrouter: no broker at {settings.mqtt.host}:{settings.mqtt.port}: {refusal}", err=True)
         sys.exit(Exit.UNAVAILABLE)
     client.publish(f"{settings.prefix}/ask/{device}/{request_id}", payload, qos=1)
+    answer: dict[str, Any] | None = None
     try:
         answer = _last_answer(answers, timeout_s)
     except queue.Empty:
-        hint = f"see `mqrouter queue show {request_id}`" if status == ["online"] else "is the daemon running?"
-        click.echo(f"mqrouter: no answer within {timeout_s:g} s: {hint}", err=True)
-        sys.exit(Exit.TEMPFAIL)
+        pass
     finally:
         client.disconnect()
         client.loop_stop()
+    if answer is None or answer.get("error", {}).get("code") == ErrorCode.EXPIRED:  # they race
+        hint = f"see `mqrouter queue show {request_id}`" if status == ["online"] else "is the daemon running?"
+        click.echo(f"mqrouter: no answer within {timeout_s:g} s: {hint}", err=True)
+        sys.exit(Exit.TEMPFAIL)
     return answer
 
 

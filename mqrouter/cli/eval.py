@@ -251,7 +251,8 @@ def _report_intents(
     click.echo(format_table(_INTENT_HEADERS, [_intent_row(report) for report in reports]))
     click.echo(
         f"\n{len(routes)} routes, {len(examples)} examples, {len(asked)} questions. PRECISION is that of the "
-        f"COVERAGE kept for a target of {target_precision:g}; ROUTED also passed for in scope."
+        f"COVERAGE kept for a target of {target_precision:g}; ROUTED also passed for in scope, and its PRECISION "
+        "counts questions of no route as wrong."
     )
 
 

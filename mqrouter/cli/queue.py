@@ -281,6 +281,7 @@ def _card(row: dict[str, Any]) -> str:
         lines.append(f"  ended with {row['reason']}: {printable(row['detail'] or '')}")
     if row["decision"]:
         lines += format_decision(row["decision"])
+    lines += [f"  verdict:  {_verdict(entry)}" for entry in row["verdicts"]]
     lines.append("  history:")
     lines += [
         f"    {_time_of(entry['at_ms']):%H:%M:%S.%f}"[:-3]
@@ -288,6 +289,12 @@ def _card(row: dict[str, Any]) -> str:
         for entry in row["history"]
     ]
     return "\n".join(lines)
+
+
+def _verdict(entry: dict[str, Any]) -> str:
+    right = f", right is {entry['right_route']}" if entry["right_route"] else ""
+    note = f": {printable(entry['note'])}" if entry["note"] else ""
+    return f"{entry['verdict'].replace('_', ' ')}{right}, by {entry['source']}{note}"
 
 
 def _inherited(decision: dict[str, Any]) -> list[str]:

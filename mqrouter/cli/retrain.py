@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from mqrouter.routing.training import Labelled, Trained
     from mqrouter.settings import Settings
 
+READABLE = 0o644  # whoever trained it, the daemon reads it
 LEAST_FALL = 1e-9  # figures are means of the same examples: less is rounding
 
 
@@ -31,6 +33,10 @@ class Quality:
     def is_below(self, other: Quality) -> bool:
         has_lost_scope = self.auroc is not None and other.auroc is not None and self.auroc < other.auroc - LEAST_FALL
         return self.accuracy < other.accuracy - LEAST_FALL or has_lost_scope
+
+    def __str__(self) -> str:
+        auroc = "" if self.auroc is None else f" with out-of-scope AUROC {self.auroc:.4f}"
+        return f"accuracy {self.accuracy:.4f}{auroc}"
 
     def best_of(self, other: Quality) -> Quality:
         aurocs = [auroc for auroc in (self.auroc, other.auroc) if auroc is not None]
@@ -66,6 +72,19 @@ def stated_quality(about: About, evaluated: str) -> Quality | None:
     return Quality(about.accuracy, about.auroc)
 
 
+def is_previous(settings: Settings, data_hash: str) -> bool:
+    """True where the previous head was learnt from these very examples: somebody may have put it away."""
+    from mqrouter.errors import MqrouterError
+    from mqrouter.routing.artefact import load
+    from mqrouter.wiring import embedder_fingerprint, head_path
+
+    try:
+        previous = load(previous_path(head_path(settings)).read_bytes(), embedder=embedder_fingerprint(settings))
+    except (OSError, MqrouterError):
+        return False
+    return previous.about.data_hash == data_hash
+
+
 def head_in_use(settings: Settings, fingerprint: str) -> Artefact | None:
     """Returns the head that learning anew would replace; None where there is none that fits."""
     from mqrouter.routing.artefact import ArtefactError
@@ -81,14 +100,33 @@ def previous_path(path: Path) -> Path:
     return path.with_name(f"{path.stem}.previous{path.suffix}")
 
 
-def keep_previous(path: Path) -> None:
-    """The head at `path`, if any, is also at its previous path: what replaces it can be taken back."""
-    if not path.exists():
+def put(path: Path, content: bytes) -> None:
+    """The file at `path` has this content: as a whole, or not at all. Raises OSError."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, part = tempfile.mkstemp(prefix=f"{path.name}.", suffix=".part", dir=path.parent)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+            os.fchmod(file.fileno(), READABLE)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(part).replace(path)
+    except BaseException:
+        Path(part).unlink(missing_ok=True)
+        raise
+
+
+def replace_head(path: Path, content: bytes) -> None:
+    """The head at `path` is this one, and the one before is at its previous path. Raises OSError.
+
+    The same head once more leaves both as they are: the way back stays open.
+    """
+    before = path.read_bytes() if path.exists() else None
+    if before == content:
         return
-    part = path.with_name(f"{path.name}.kept")
-    part.unlink(missing_ok=True)
-    os.link(path, part)
-    part.replace(previous_path(path))
+    if before is not None:
+        put(previous_path(path), before)
+    put(path, content)
 
 
 def roll_back(settings: Settings) -> Path:
@@ -100,25 +138,18 @@ def roll_back(settings: Settings) -> Path:
     path = head_path(settings)
     previous = previous_path(path)
     try:
-        load(previous.read_bytes(), embedder=embedder_fingerprint(settings), routes=tuple(settings.routes))
+        content = previous.read_bytes()
+        load(content, embedder=embedder_fingerprint(settings), routes=tuple(settings.routes))
     except FileNotFoundError as error:
         raise FileError(f"there is no {previous}: nothing to go back to") from error
     except (MqrouterError, OSError) as error:
         raise FileError(f"{previous}: {error}") from error
     try:
-        _exchange(path, previous)
+        before = path.read_bytes() if path.exists() else None
+        put(path, content)
+        if before is not None:
+            put(previous, before)
     except OSError as error:
         click.echo(f"mqrouter: {path} cannot be written: {error}", err=True)
         raise SystemExit(Exit.FAILED) from error
     return path
-
-
-def _exchange(path: Path, previous: Path) -> None:
-    """At every moment there is a whole head at `path`."""
-    part = path.with_name(f"{path.name}.kept")
-    part.unlink(missing_ok=True)
-    if path.exists():
-        os.link(path, part)
-    previous.replace(path)
-    if part.exists():
-        part.replace(previous)

@@ -127,7 +127,7 @@ async def _compare(
         scores = strategy.score(signals)
         took_ms[name] = _ms_since(started_s)
         said[name] = {
-            "ranked": [asdict(entry) for entry in scores.ranked[:3]],
+            "ranked": [asdict(entry) for entry in scores.ranked],
             "scope": None if scores.scope is None else asdict(scores.scope),
         }
     return {"strategies": said, "took_ms": took_ms}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,9 +13,11 @@ from mqrouter.cli.labelled import FileError, Pair, embed, progress_bar, read_lab
 from mqrouter.cli.retrain import (
     feedback_examples,
     head_in_use,
-    keep_previous,
+    is_previous,
     previous_path,
+    put,
     quality,
+    replace_head,
     roll_back,
     stated_quality,
 )
@@ -172,18 +173,19 @@ def why_kept(settings: Settings, lesson: Lesson) -> str | None:
     said of itself where it was of the same examples.
     """
     from mqrouter.routing.training import train
+    from mqrouter.wiring import head_path
 
     about = lesson.about
     in_use = head_in_use(settings, about.embedder)
     if in_use is not None and in_use.about.data_hash == about.data_hash:
         return "nothing new to learn from"
+    if is_previous(settings, about.data_hash):
+        return f"{previous_path(head_path(settings))} was learnt from these examples: --rollback takes it back"
     before = quality(lesson.data, train(lesson.data, seed=about.seed, target_precision=about.target_precision))
     stated = None if in_use is None else stated_quality(in_use.about, about.evaluated)
     bar = before if stated is None else before.best_of(stated)
-    if quality(lesson.data, lesson.trained).is_below(bar):
-        auroc = "" if bar.auroc is None else f", out-of-scope AUROC {bar.auroc:.4f}"
-        return f"held-out quality would fall below accuracy {bar.accuracy:.4f}{auroc}"
-    return None
+    reached = quality(lesson.data, lesson.trained)
+    return f"held-out quality would fall: {reached} is not {bar}" if reached.is_below(bar) else None
 
 
 def _target_in_use(settings: Settings, otherwise: float) -> float:
@@ -230,16 +232,8 @@ def write(lesson: Lesson, path: Path, *, is_kept: bool = False) -> int:
 
     gain = _gain_at(path, lesson.about.embedder) if lesson.gain is None else lesson.gain
     content = dump(Artefact(lesson.about, lesson.trained.head, gain))
-    part = path.with_name(f"{path.name}.part")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with part.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        if is_kept:
-            keep_previous(path)
-        part.replace(path)
+        (replace_head if is_kept else put)(path, content)
     except OSError as error:
         click.echo(f"mqrouter: {path} cannot be written: {error}", err=True)
         raise SystemExit(Exit.FAILED) from error

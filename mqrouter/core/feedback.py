@@ -57,6 +57,8 @@ class Judged:
     verdict: Verdict
     route: str | None
     """The one decided."""
+    is_by_text: bool
+    """The route was chosen for what the question says, not because it was asked for or by its session."""
     right_route: str | None
     text: str
 
@@ -121,23 +123,28 @@ def checked(
 def examples_of(judged: Sequence[Judged], routes: Collection[str], known: Collection[str] = ()) -> Examples:
     """Returns the examples of verdicts, newest first, without the questions `known` already.
 
-    A good answer confirms its route, a wrong route that names the right one labels it; a bad answer alone says
-    nothing of the route. An operator's verdict holds against the device's, and the newer of two on one question.
-    The devices' own verdicts are capped: none gives more than a tenth of all examples kept, or LEAST_CAP.
+    A good answer confirms a route that was chosen for what the question says; a wrong route that names the right one
+    labels it; a bad answer alone says nothing of the route. An operator's verdict holds against every device's, on the
+    request and on its question; of two devices' the newer. The devices' own verdicts are capped: none gives more than
+    a tenth of all examples kept, or LEAST_CAP, and what the cap cuts off takes no other device's place.
     """
     by_request: dict[RequestId, Judged] = {}
     for entry in judged:
         if entry.source is Source.OPERATOR or entry.request_id not in by_request:
             by_request[entry.request_id] = entry
+    operators_first = sorted(by_request.values(), key=lambda entry: entry.source is not Source.OPERATOR)
     seen = {plain(text) for text in known}
-    found: list[tuple[Judged, str]] = []
-    for entry in by_request.values():
-        label = _label(entry)
-        if label in routes and label is not None and plain(entry.text) not in seen:
-            seen.add(plain(entry.text))
-            found.append((entry, label))
-    kept = _capped([entry for entry, _ in found])
-    return Examples(tuple((entry.text, label) for entry, label in found if entry.request_id in kept), len(found))
+    found = [
+        (entry, label)
+        for entry in operators_first
+        if (label := _label(entry, routes)) and plain(entry.text) not in seen
+    ]
+    kept = _capped(_once_of_each([entry for entry, _ in found]))
+    pairs: dict[str, tuple[str, str]] = {}
+    for entry, label in found:
+        if entry.request_id in kept:
+            pairs.setdefault(plain(entry.text), (entry.text, label))
+    return Examples(tuple(pairs.values()), len({plain(entry.text) for entry, _ in found}))
 
 
 def plain(text: str) -> str:
@@ -145,14 +152,27 @@ def plain(text: str) -> str:
     return " ".join(re.findall(r"\w+", text.casefold())) or text
 
 
-def _label(entry: Judged) -> str | None:
-    match entry.verdict:
-        case Verdict.GOOD:
-            return entry.route
-        case Verdict.WRONG_ROUTE:
-            return entry.right_route
-        case Verdict.BAD:
-            return None
+def _label(entry: Judged, routes: Collection[str]) -> str | None:
+    """Returns the route, of those there are, that the verdict says the question belongs to."""
+    label = None
+    if entry.verdict is Verdict.WRONG_ROUTE:
+        label = entry.right_route
+    elif entry.verdict is Verdict.GOOD and entry.is_by_text:
+        label = entry.route
+    return label if label in routes else None
+
+
+def _once_of_each(entries: Sequence[Judged]) -> list[Judged]:
+    """Returns the entries less those on a question that the same device, or an operator, has a say on before."""
+    seen: set[tuple[str, str]] = set()
+    found: list[Judged] = []
+    for entry in entries:
+        device = "" if entry.source is Source.OPERATOR else entry.device
+        about = plain(entry.text)
+        if ("", about) not in seen and (device, about) not in seen:
+            seen.add((device, about))
+            found.append(entry)
+    return found
 
 
 def _capped(entries: Sequence[Judged]) -> set[RequestId]:

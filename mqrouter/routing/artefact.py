@@ -72,6 +72,7 @@ def dump(artefact: Artefact) -> bytes:
         "routes": head.routes,
         "word_weight": head.word_weight,
         "gamma": head.landmarks.gamma,
+        "none_weight": head.none_weight,
         "scope_threshold": head.scope_threshold,
         "thresholds": head.thresholds,
         "confidence": {name: getattr(head.confidence, name) for name in Platt.__slots__},
@@ -137,6 +138,7 @@ def _head(described: dict[str, Any], file: Any) -> Head:
             tuple(calibration["means"]),
             tuple(calibration["spreads"]),
         ),
+        none_weight=float(described["none_weight"]),
         scope_threshold=float(described["scope_threshold"]),
         thresholds=tuple(described["thresholds"]),
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,7 +30,7 @@ class Platt:
         total = self.bias
         for value, slope, mean, spread in zip(evidence, self.slopes, self.means, self.spreads, strict=True):
             total += slope * (value - mean) / spread
-        return float(1 / (1 + np.exp(-max(-40.0, min(40.0, total)))))
+        return 1 / (1 + math.exp(-max(-40.0, min(40.0, total))))
 
     def many(self, evidence: Floats) -> Floats:
         """Returns (examples,) of evidence (examples, kinds)."""
@@ -58,29 +59,3 @@ def fit_platt(evidence: Floats, is_right: Bools) -> Platt:
         if float(np.abs(step).max()) < EDGE:
             break
     return Platt(tuple(weights[:-1].tolist()), float(weights[-1]), tuple(means.tolist()), tuple(spreads.tolist()))
-
-
-@dataclass(frozen=True, slots=True)
-class Isotonic:
-    """A rising staircase: the probability of the last step whose score is not above the given one."""
-
-    scores: tuple[float, ...]
-    probabilities: tuple[float, ...]
-
-    def many(self, scores: Floats) -> Floats:
-        """Returns (examples,) of (examples,)."""
-        index = np.searchsorted(self.scores, scores, side="right") - 1
-        return np.array(self.probabilities)[np.maximum(index, 0)]
-
-
-def fit_isotonic(scores: Floats, is_right: Bools) -> Isotonic:
-    """Returns the staircase nearest to the outcomes in the least squares (pool adjacent violators)."""
-    levels: list[tuple[float, float, int]] = []  # lowest score, mean outcome, examples
-    for score in np.unique(scores):
-        here = is_right[scores == score]
-        levels.append((float(score), float(here.mean()), len(here)))
-        while len(levels) > 1 and levels[-2][1] >= levels[-1][1]:
-            (low, mean_a, count_a), (_, mean_b, count_b) = levels[-2:]
-            total = count_a + count_b
-            levels[-2:] = [(low, (mean_a * count_a + mean_b * count_b) / total, total)]
-    return Isotonic(tuple(level[0] for level in levels), tuple(level[1] for level in levels))

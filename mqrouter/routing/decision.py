@@ -92,9 +92,6 @@ class Decision:
         return asdict(self)
 
 
-RANKED_IN_EXPLANATION = 3
-
-
 def decide(
     scores: Scores,
     *,
@@ -126,7 +123,7 @@ def decide(
         score=best.score,
         margin=_lead(ranked, best),
         threshold=best.threshold,
-        ranked=ranked[:RANKED_IN_EXPLANATION],
+        ranked=ranked,
         nearest=scores.nearest,
         embedded_tokens=embedded_tokens,
         is_cut=is_cut,

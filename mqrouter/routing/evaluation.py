@@ -73,6 +73,7 @@ class IntentReport:
     taken: float
     """Share of in-scope questions that also passed for in scope: what the daemon would route."""
     taken_precision: float | None
+    """Of all questions routed: one that was out of scope is wrong."""
     out_of_scope_abstained: float | None
     decision_ms: float
     """Median, beyond the embedding."""
@@ -99,6 +100,7 @@ def evaluate_intents(
     is_right = inside.chosen == truth
     confidence = gate.confidence(inside)
     is_sure, is_taken = confidence >= gate.thresholds[inside.chosen], gate.takes(inside)
+    is_leaked = gate.takes(outside)
     has_outside = len(outside.chosen) > 0
     return IntentReport(
         strategy=strategy,
@@ -110,8 +112,8 @@ def evaluate_intents(
         coverage=float(is_sure.mean()),
         precision=_share(is_right, is_sure),
         taken=float(is_taken.mean()),
-        taken_precision=_share(is_right, is_taken),
-        out_of_scope_abstained=float(1 - gate.takes(outside).mean()) if has_outside else None,
+        taken_precision=_share(np.append(is_right, np.zeros_like(is_leaked)), np.append(is_taken, is_leaked)),
+        out_of_scope_abstained=float(1 - is_leaked.mean()) if has_outside else None,
         decision_ms=float(np.median(inside.ms)),
         training_s=training_s,
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,6 +13,8 @@ from mqrouter.routing.landmarks import Landmarks
 from mqrouter.routing.lexical import WordWeights, buckets
 from mqrouter.routing.signals import Vector
 from mqrouter.routing.softmax import Matrix, apply, log_sum_exp, softmax
+
+EDGE = 1e-6
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +46,8 @@ class Head:
     """Of the routes, and of one class more where examples of no route were given."""
     confidence: Platt
     """Takes the log odds of the best route and the scope score."""
+    none_weight: float
+    """Of the class of examples of no route, in the scope score."""
     scope_threshold: float
     thresholds: tuple[float, ...]
     """(routes,) least confidence."""
@@ -52,9 +57,11 @@ class Head:
         words = np.float32(self.word_weight) * self.words.score(buckets(text))
         probabilities = softmax(meaning + words)
         best = int(probabilities.argmax())
-        scope = float(scope_score(self.landmarks.logits(question), len(self.routes)))
-        confidence = self.confidence(float(log_odds(probabilities[best])), scope)
-        probabilities *= _shrink(float(probabilities[best]), confidence)
+        near, none = scope_evidence(self.landmarks.logits(question), len(self.routes))
+        scope = float(near - self.none_weight * none)
+        likely = float(probabilities[best])
+        confidence = self.confidence(_log_odds(likely), scope)
+        probabilities *= _shrink(likely, confidence)
         probabilities[best] = confidence
         return HeadScores(meaning, words, probabilities, best, Scope(scope, self.scope_threshold))
 
@@ -66,17 +73,23 @@ def _shrink(best: float, confidence: float) -> float:
     return (1 - confidence) / (1 - best) if best < 1 else 0.0
 
 
-def log_odds(probability: Floats | float) -> Floats:
+def _log_odds(probability: float) -> float:
+    """Returns what `log_odds` does, of one: numpy takes ten times as long for it."""
+    p = min(max(probability, EDGE), 1 - EDGE)
+    return math.log(p / (1 - p))
+
+
+def log_odds(probability: Floats) -> Floats:
     """Returns log(p / (1 - p)), with p kept off 0 and 1 by what float32 can tell."""
-    p = np.clip(probability, 1e-6, 1 - 1e-6)
+    p = np.clip(probability, EDGE, 1 - EDGE)
     odds: Floats = np.log(p / (1 - p))
     return odds
 
 
-def scope_score(logits: Floats, routes: int) -> Floats:
-    """Returns the evidence for "in scope" of logits (..., routes), or (..., routes + 1) with "none" last.
+def scope_evidence(logits: Floats, routes: int) -> tuple[Floats, Floats]:
+    """Returns how near something configured is, and how near what belongs to no route, each (...).
 
-    The log-sum-exp alone knows what is near; where examples of no route were given, their class says the rest.
+    `logits` are (..., routes), or (..., routes + 1) where examples of no route were given; without, the second is 0.
     """
     near = log_sum_exp(logits[..., :routes])
-    return near if logits.shape[-1] == routes else 2 * near - logits[..., routes]
+    return near, np.zeros_like(near) if logits.shape[-1] == routes else logits[..., routes]

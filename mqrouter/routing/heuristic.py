@@ -12,7 +12,8 @@ from mqrouter.routing.signals import Signals
 from mqrouter.routing.strategy import DEFAULTS, Options, RouteExamples, Rule, rank
 
 MAX_CHARS = 2_000
-_STANDS_FOR = {"*": r"\S{0,40}", "#": r"\d{1,20}", " ": r"\s{1,4}"}  # every repetition bounded: no blow-up
+_STANDS_FOR = {"#": r"\d{1,20}+", " ": r"\s{1,4}+"}  # possessive: what they took they keep
+_REPEATED = re.compile(r"([*# ])\1+")
 _WORD = re.compile(r"\w+")
 
 
@@ -51,5 +52,14 @@ class _Matcher:
 
 
 def compile_pattern(pattern: str) -> re.Pattern[str]:
-    """Returns the expression of a pattern in which * is anything without a space and # a number."""
-    return re.compile("".join(_STANDS_FOR.get(char, re.escape(char)) for char in pattern.casefold()))
+    """Returns the expression of a pattern in which * is up to 40 characters without a space and # a whole number.
+
+    After a * the nearest place that fits is taken and never tried again elsewhere: the cost of a search grows with
+    the pattern and the question, and not with a power of either.
+    """
+    first, *others = _REPEATED.sub(r"\1", pattern.casefold()).strip("*").split("*")
+    return re.compile(_literal(first) + "".join(rf"(?>\S{{0,40}}?{_literal(part)})" for part in others))
+
+
+def _literal(part: str) -> str:
+    return "".join(_STANDS_FOR.get(char, re.escape(char)) for char in part)

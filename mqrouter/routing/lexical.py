@@ -26,12 +26,12 @@ _DIGITS = re.compile(r"\d+")
 
 
 def buckets(text: str) -> npt.NDArray[np.intp]:
-    """Returns the sorted, unique buckets of a text's features: (features,), each in [0, BUCKETS)."""
+    """Returns the unique buckets of a text's features: (features,), each in [0, BUCKETS), in no order."""
     words = _WORD.findall(_DIGITS.sub("0", text[:MAX_CHARS].lower()))
     found = {zlib.crc32(f"b{first} {second}".encode()) % BUCKETS for first, second in pairwise(words)}
     for word in set(words):
         found.update(_known_word(word) if len(word) <= LONGEST_KEPT else _of_word(word))
-    return np.fromiter(sorted(found), dtype=np.intp, count=len(found))
+    return np.fromiter(found, dtype=np.intp, count=len(found))
 
 
 def _of_word(word: str) -> tuple[int, ...]:

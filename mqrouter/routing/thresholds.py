@@ -9,8 +9,11 @@ import numpy as np
 from mqrouter.routing.calibration import Bools, Floats
 from mqrouter.routing.softmax import Labels
 
-PRIOR_STRENGTH = 20.0
-"""A route's own examples count against so many of the pool's: ten held-out examples prove little alone."""
+PRIOR_STRENGTH = 50.0
+"""A route's own examples count against so many of the pool's: ten held-out examples prove little alone.
+
+So many are worth what routes really differ in precision (beta-binomial estimate on CLINC150, 100 examples a route).
+"""
 
 NEVER = 1.01  # above every confidence
 

@@ -9,9 +9,10 @@ import numpy as np
 import numpy.typing as npt
 
 from mqrouter.routing.calibration import Bools, Floats, Platt, fit_platt
-from mqrouter.routing.head import Head, log_odds, scope_score
+from mqrouter.routing.head import Head, log_odds, scope_evidence
 from mqrouter.routing.landmarks import Landmarks, fit_landmarks
 from mqrouter.routing.lexical import WordWeights, buckets, fit_words
+from mqrouter.routing.metrics import auroc
 from mqrouter.routing.softmax import Labels, Matrix, apply, fit_softmax, softmax
 from mqrouter.routing.thresholds import Kept, route_thresholds
 
@@ -20,6 +21,7 @@ NONE = -1
 
 STRENGTH = 30.0
 WORD_WEIGHTS = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.8)
+NONE_WEIGHTS = (0.0, 0.1, 0.2, 0.3, 0.5, 0.7, 1.0)
 FOLDS_OF_FEW, FOLDS_OF_MANY, MANY = 10, 5, 4000
 """With ten examples a route, a fold less of them already costs accuracy: more folds say more about the whole."""
 
@@ -67,11 +69,12 @@ class _Parts:
 
 @dataclass(frozen=True, slots=True)
 class _Outputs:
-    """Held out: `linear` and `words` are (examples, routes), `scope` is (examples,)."""
+    """Held out: `linear` and `words` are (examples, routes), `near` and `none` are (examples,)."""
 
     linear: Matrix
     words: Matrix
-    scope: Floats
+    near: Floats
+    none: Floats
 
 
 def train(
@@ -99,8 +102,10 @@ def train(
     outputs = _held_out_outputs(data, everything, found, rng, progress)
     word_weight = _word_weight(outputs, data.labels)
     logits = outputs.linear + np.float32(word_weight) * outputs.words
-    confidence, held_out = _calibrated(logits, outputs.scope, data.labels)
     in_scope = data.labels != NONE
+    none_weight = _none_weight(outputs, in_scope)
+    scope = outputs.near - none_weight * outputs.none
+    confidence, held_out = _calibrated(logits, scope, data.labels)
     kept = route_thresholds(held_out.confidence, held_out.chosen, held_out.is_right, len(data.routes), target_precision)
     parts = _fit(everything, found, np.arange(len(found)), rng)
     head = Head(
@@ -110,7 +115,8 @@ def train(
         word_weight=word_weight,
         landmarks=parts.landmarks,
         confidence=confidence,
-        scope_threshold=float(np.quantile(outputs.scope[in_scope], 1 - kept_in_scope)),
+        none_weight=none_weight,
+        scope_threshold=float(np.quantile(scope[in_scope], 1 - kept_in_scope)),
         thresholds=tuple(entry.threshold for entry in kept),
     )
     return Trained(head, held_out, kept)
@@ -144,6 +150,7 @@ def _held_out_outputs(
         np.zeros((examples, routes), dtype=np.float32),
         np.zeros((examples, routes), dtype=np.float32),
         np.zeros(examples, dtype=np.float32),
+        np.zeros(examples, dtype=np.float32),
     )
     for number in used:
         progress(int(number), len(used) + 1)
@@ -151,7 +158,7 @@ def _held_out_outputs(
         parts = _fit(everything, found, np.concatenate([np.flatnonzero(fold != number), rest]), rng)
         outputs.linear[out] = apply(parts.linear, data.vectors[out])
         outputs.words[out] = np.stack([parts.words.score(found[index]) for index in out.tolist()])
-        outputs.scope[out] = scope_score(parts.landmarks.logits(data.vectors[out]), routes)
+        outputs.near[out], outputs.none[out] = scope_evidence(parts.landmarks.logits(data.vectors[out]), routes)
     progress(len(used), len(used) + 1)
     return outputs
 
@@ -184,6 +191,19 @@ def _word_weight(outputs: _Outputs, labels: Labels) -> float:
     best = max(found)
     error = (best * (1 - best) / len(truth)) ** 0.5
     return max(w for w, accuracy in zip(WORD_WEIGHTS, found, strict=True) if accuracy >= best - error)
+
+
+def _none_weight(outputs: _Outputs, in_scope: Bools) -> float:
+    """Returns the weight of "none of these" that tells the held-out examples of no route best from the others.
+
+    A few such examples among many routes say little about what else there is: on CLINC150, 0.1 raises the AUROC from
+    0.984 to 0.985 and 0.5 lowers it to 0.975; farm questions want 1.
+    """
+    if in_scope.all():
+        return 0.0
+    scores = [outputs.near - weight * outputs.none for weight in NONE_WEIGHTS]
+    found = [auroc(score[in_scope], score[~in_scope]) for score in scores]
+    return NONE_WEIGHTS[int(np.argmax(found))]
 
 
 def _calibrated(logits: Matrix, scope: Floats, labels: Labels) -> tuple[Platt, HeldOut]:

@@ -69,9 +69,10 @@ def judged(
     route: str | None = "cattle",
     right: str | None = None,
     text: str | None = None,
+    is_by_text: bool = True,
 ) -> Judged:
     words = f"question {number}" if text is None else text
-    return Judged(RequestId(f"r{number}"), device, source, Verdict(verdict), route, right, words)
+    return Judged(RequestId(f"r{number}"), device, source, Verdict(verdict), route, is_by_text, right, words)
 
 
 def test_labels_come_from_what_was_confirmed_or_named() -> None:
@@ -82,14 +83,36 @@ def test_labels_come_from_what_was_confirmed_or_named() -> None:
         judged(4, "wrong_route"),
         judged(5, route=None),
         judged(6, route="removed"),
+        judged(7, is_by_text=False),
+        judged(8, "wrong_route", right="code", is_by_text=False),
     ]
-    assert examples_of(verdicts, ROUTES).pairs == (("question 1", "cattle"), ("question 2", "code"))
+    assert examples_of(verdicts, ROUTES).pairs == (
+        ("question 1", "cattle"),
+        ("question 2", "code"),
+        ("question 8", "code"),
+    )
 
 
 def test_operators_verdict_holds_against_the_devices() -> None:
     verdicts = [judged(1), judged(1, "wrong_route", right="code", source=Source.OPERATOR)]
     for order in (verdicts, verdicts[::-1]):
         assert examples_of(order, ROUTES).pairs == (("question 1", "code"),)
+
+
+def test_operators_verdict_on_a_question_holds_against_newer_ones_of_devices() -> None:
+    verdicts = [
+        judged(2, text="My cow?"),
+        judged(1, "wrong_route", right="code", source=Source.OPERATOR, text="my COW"),
+    ]
+    assert examples_of(verdicts, ROUTES).pairs == (("my COW", "code"),)
+
+
+def test_flood_on_the_questions_of_others_takes_nothing_from_them() -> None:
+    of_others = [judged(100 + n, device=f"o{n}", text=f"stock {n}") for n in range(40)]
+    flood = [judged(n, "wrong_route", right="code", device="flood", text=f"stock {n}") for n in range(40)]
+    found = examples_of(flood + of_others, ROUTES)
+    assert len(found.pairs) == found.labelled == 40
+    assert sum(route == "code" for _, route in found.pairs) <= 4
 
 
 def test_newest_verdict_on_one_question_holds() -> None:

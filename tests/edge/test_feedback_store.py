@@ -9,7 +9,9 @@ from fakes import LIMITS, PREFIX, START_MS, FlakyDatabase, refused, request
 from mqrouter.core.feedback import Feedback, Judged, Source, Verdict
 from mqrouter.core.request import Answer
 from mqrouter.core.states import State
+from mqrouter.core.timeline import Now
 from mqrouter.edge.store import feedback
+from mqrouter.edge.store.reading import show_request
 from mqrouter.edge.store.store import Store
 
 GOOD, BAD, WRONG = Verdict
@@ -19,11 +21,11 @@ def verdict(name: str, word: Verdict = GOOD, *, device: str | None = "d1", **mor
     return Feedback(name, word, Source.MQTT if device else Source.OPERATOR, device, **more)
 
 
-async def decided(store: Store, text: str = "how are the cows?", **more: Any) -> str:
+async def decided(store: Store, text: str = "how are the cows?", reason: str = "above_threshold", **more: Any) -> str:
     item = request(text, **more)
     await store.accept([item], START_MS)
     (row,) = [row for row in await store.next_received(10, ()) if row.id == item.id]
-    decision: dict[str, Any] = {"strategy": "semantic"}
+    decision: dict[str, Any] = {"strategy": "semantic", "reason": reason}
     await store.queue_for_tiers(row, ("hub",), route="cattle", confidence=0.9, decision=decision, now_ms=START_MS)
     return item.id
 
@@ -36,7 +38,7 @@ async def test_verdict_finds_its_request_by_either_name(store: Store, database: 
     request_id = await decided(store, topic=f"{PREFIX}/ask/d1/7")
     assert await store.record_feedback([verdict(request_id), verdict("7", BAD)], START_MS) == [request_id, request_id]
     (found,) = await rows(database)
-    assert found == Judged(found.request_id, "d1", Source.MQTT, BAD, "cattle", None, "how are the cows?")
+    assert found == Judged(found.request_id, "d1", Source.MQTT, BAD, "cattle", True, None, "how are the cows?")
 
 
 async def test_device_judges_nobody_elses_requests(store: Store, database: FlakyDatabase) -> None:
@@ -59,6 +61,15 @@ async def test_operator_judges_any_and_beside_the_device(store: Store, database:
     await store.record_feedback([verdict(request_id, WRONG, device=None, right_route="code")], START_MS + 1)
     assert [(row.source, row.right_route) for row in await rows(database)] == [("operator", "code"), ("mqtt", None)]
     assert await store.count_feedback() == 2
+
+
+async def test_route_of_a_session_or_asked_for_is_not_confirmed_by_a_good_answer(
+    store: Store, database: FlakyDatabase
+) -> None:
+    for reason in ("session", "asked_for"):
+        await store.record_feedback([verdict(await decided(store, reason, reason))], START_MS)
+    assert [row.is_by_text for row in await rows(database)] == [False, False]
+    assert await store.count_feedback() == 0
 
 
 async def test_bad_alone_labels_nothing(store: Store) -> None:
@@ -93,3 +104,13 @@ async def test_looking_for_a_name_that_all_devices_use_is_bounded(database: Flak
     query = "EXPLAIN QUERY PLAN SELECT seq FROM requests WHERE client_id = ? ORDER BY seq DESC LIMIT 5000"
     plan = await database.read(lambda db: [tuple(row)[3] for row in db.execute(query, ("7",))])
     assert any("requests_by_name" in step for step in plan) and not any("TEMP B-TREE" in step for step in plan)
+
+
+async def test_verdicts_stand_with_the_request_they_are_on(store: Store, database: FlakyDatabase) -> None:
+    request_id = await decided(store)
+    await store.record_feedback([verdict(request_id, WRONG, right_route="code", note="a script")], START_MS)
+    shown = await database.read(lambda db: show_request(db, request_id, Now(START_MS, 0)))
+    assert shown is not None
+    assert shown["verdicts"] == [
+        {"at_ms": START_MS, "source": "mqtt", "verdict": "wrong_route", "right_route": "code", "note": "a script"}
+    ]

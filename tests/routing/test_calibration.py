@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mqrouter.routing.calibration import fit_isotonic, fit_platt
+from mqrouter.routing.calibration import fit_platt
 from mqrouter.routing.metrics import calibration_error
 from mqrouter.routing.thresholds import NEVER, pooled_threshold, route_thresholds
 
@@ -38,16 +38,6 @@ def test_platt_of_one_sided_outcomes_stays_off_the_ends(share: int) -> None:
 def test_platt_survives_evidence_that_never_varies() -> None:
     platt = fit_platt(np.ones((10, 2)), np.arange(10) < 8)
     assert platt(1.0, 1.0) == pytest.approx(0.75, abs=0.06)
-
-
-@given(st.lists(st.tuples(st.integers(0, 9), st.booleans()), min_size=1, max_size=50))
-def test_isotonic_rises_and_keeps_the_mean(pairs: list[tuple[int, bool]]) -> None:
-    scores = np.array([score for score, _ in pairs], dtype=float)
-    is_right = np.array([right for _, right in pairs])
-    staircase = fit_isotonic(scores, is_right)
-    steps = staircase.many(np.arange(-1.0, 11.0))
-    assert (np.diff(steps) >= 0).all()
-    assert float(staircase.many(scores).mean()) == pytest.approx(float(is_right.mean()))
 
 
 @given(st.lists(st.tuples(st.integers(0, 9), st.booleans()), min_size=1, max_size=50), st.floats(0, 1))

@@ -63,8 +63,8 @@ def test_asked_route_goes_before_scores_and_is_explained_with_its_own() -> None:
     assert found.margin == pytest.approx(-0.5)
 
 
-def test_explanation_is_json_and_names_the_best_three() -> None:
-    found = decided(("a", 0.9, 0.5), ("b", 0.3, 0.5), ("c", 0.2, 0.5), ("d", 0.1, 0.5), is_cut=True)
+def test_explanation_is_json_and_names_what_was_ranked() -> None:
+    found = decided(("a", 0.9, 0.5), ("b", 0.3, 0.5), ("c", 0.2, 0.5), is_cut=True)
     value = json.loads(json.dumps(found.to_json()))
     assert [entry["route"] for entry in value["ranked"]] == ["a", "b", "c"]
     assert value["nearest"] == [{"example": "wet?", "route": "a", "similarity": 0.9}]

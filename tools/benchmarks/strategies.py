@@ -89,4 +89,4 @@ def _head(rng: np.random.Generator, routes: tuple[str, ...]) -> Head:
     words = WordWeights(rng.integers(-9, 9, size=(BUCKETS, ROUTES)).astype(np.int8), np.full(ROUTES, 0.01, np.float32))
     points = Landmarks(0.05 * some(LANDMARKS, DIM), some(ROUTES + 1, LANDMARKS), some(ROUTES + 1), 4.0)
     confidence = Platt((1.0, 1.0), 0.0, (0.0, 0.0), (1.0, 1.0))
-    return Head(routes, some(ROUTES, DIM + 1), words, 0.3, points, confidence, 0.0, (0.5,) * ROUTES)
+    return Head(routes, some(ROUTES, DIM + 1), words, 0.3, points, confidence, 0.1, 0.0, (0.5,) * ROUTES)

@@ -4,15 +4,24 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterator
+from typing import Any
 
 from mqrouter.core.decode import Limits, decode_question
 from mqrouter.core.feedback import Feedback, Judged, Source, Verdict
 from mqrouter.core.request import RequestId
 from mqrouter.errors import RequestError
+from mqrouter.routing.decision import Reason
 
 LOOKED_AT = 5_000
 """Requests that one id of a requester's own is looked for among: devices count from 1, all of them."""
 READ_AT_MOST = 50_000
+_BY_TEXT = "(route IS NOT NULL AND json_extract(decision, '$.reason') = ?)"
+
+
+def of_request(db: sqlite3.Connection, seq: int) -> list[dict[str, Any]]:
+    """Returns the verdicts on one request, the newest first."""
+    query = "SELECT at_ms, source, verdict, right_route, note FROM feedback WHERE request = ? ORDER BY at_ms DESC"
+    return [dict(row) for row in db.execute(query, (seq,))]
 
 
 def record(db: sqlite3.Connection, feedback: Feedback, now_ms: int) -> RequestId | None:
@@ -41,9 +50,12 @@ def record(db: sqlite3.Connection, feedback: Feedback, now_ms: int) -> RequestId
 
 
 def count(db: sqlite3.Connection) -> int:
-    """Returns the verdicts that may label a question: those bad alone do not."""
-    query = "SELECT count(*) FROM feedback WHERE verdict = 'good' OR right_route IS NOT NULL"
-    return int(db.execute(query).fetchone()[0])
+    """Returns the verdicts that may label a question; see `core.feedback.examples_of`."""
+    query = (
+        "SELECT count(*) FROM feedback JOIN requests ON requests.seq = feedback.request WHERE is_private = 0"
+        f" AND (right_route IS NOT NULL OR (verdict = 'good' AND {_BY_TEXT}))"
+    )
+    return int(db.execute(query, (Reason.ABOVE_THRESHOLD,)).fetchone()[0])
 
 
 def read(db: sqlite3.Connection, limits: Limits, limit: int = READ_AT_MOST) -> list[Judged]:
@@ -53,10 +65,11 @@ def read(db: sqlite3.Connection, limits: Limits, limit: int = READ_AT_MOST) -> l
 
 def _read(db: sqlite3.Connection, limits: Limits, limit: int) -> Iterator[Judged]:
     rows = db.execute(
-        "SELECT requests.id, requests.device, source, verdict, route, right_route, payload, content_type, client_id"
+        "SELECT requests.id, requests.device, source, verdict, route, right_route, payload, content_type, client_id,"
+        f" {_BY_TEXT} AS is_by_text"
         " FROM feedback JOIN requests ON requests.seq = feedback.request WHERE is_private = 0"
         " ORDER BY feedback.at_ms DESC, feedback.seq DESC LIMIT ?",
-        (limit,),
+        (Reason.ABOVE_THRESHOLD, limit),
     )
     for row in rows:
         try:
@@ -69,6 +82,7 @@ def _read(db: sqlite3.Connection, limits: Limits, limit: int) -> Iterator[Judged
             Source(row["source"]),
             Verdict(row["verdict"]),
             row["route"],
+            bool(row["is_by_text"]),
             row["right_route"],
             question.text,
         )

@@ -19,7 +19,7 @@ from urllib.parse import quote
 from mqrouter.core.records import Seq
 from mqrouter.core.states import ACTIVE, State
 from mqrouter.core.timeline import Clocks, Now, resume
-from mqrouter.edge.store import timeline
+from mqrouter.edge.store import feedback, timeline
 
 COLUMNS = (
     "seq, id, client_id, state, reason, detail, device, route, tier, todo, tiers, priority, is_private,"
@@ -134,6 +134,9 @@ def show_request(db: sqlite3.Connection, request_id: str, now: Now) -> dict[str,
         "answer": answer and answer["payload"].decode("utf-8", "replace"),
         "answer_state": answer and answer["state"],
         "answer_is_provisional": bool(answer and answer["is_provisional"]),
+        "verdicts": [
+            entry | {"at_ms": entry["at_ms"] + now.offset_ms} for entry in feedback.of_request(db, row["seq"])
+        ],
         "history": [dict(entry) | {"at_ms": entry["at_ms"] + now.offset_ms} for entry in history],
     }
 
