@@ -68,7 +68,7 @@ def command(
     settings = load_or_exit(config).settings
     request_id = uuid.uuid4().hex[:12]
     body: dict[str, Any] = {"id": request_id, "question": question, "priority": priority, "private": is_private}
-    more = {"route": route, "session": session, "max_bytes": max_bytes, "progress": is_progress}
+    more: dict[str, Any] = {"route": route, "session": session, "max_bytes": max_bytes, "progress": is_progress}
     more |= {"accept_provisional": is_provisional, "ttl_s": timeout_s}
     body |= {name: value for name, value in more.items() if value}
     try:
