@@ -24,6 +24,11 @@ examples = ["which fungus is on my tomato leaves?", "brown spots on the potato p
 to = ["hub"]
 when_offline = "answer_then_refine"
 prompt = "chat"
+
+[routes.talk]
+examples = ["good morning, how are you today?", "hello, nice to meet you"]
+to = ["edge", "hub"]
+prompt = "chat"
 """
 FROST, LEAVES = "will there be frost tonight?", "which fungus is on my tomato leaves?"
 FORECAST = " ".join(f"At {hour} it will be {-hour} degrees." for hour in range(12))
@@ -72,6 +77,23 @@ def test_session_survives_a_kill_and_goes_on_at_another_tier(site: Site, spare: 
     assert told(spare.calls[1]) == ["and frost there?"], "another device has a session of that name"
 
 
+def test_session_that_began_on_this_device_goes_on_upstream(site: Site) -> None:
+    with site.requester() as device:
+        device.subscribe(f"{ANSWER}/probe/#")
+        ask(device, "t1", "good morning, how are you today?", session="a")
+        first = device.wait_for(lambda m: m.topic == f"{ANSWER}/probe/t1", MODEL_S).json
+        assert first["tier"] == "edge"
+        assert site.gateway.cli("queue", "pause", "edge").returncode == 0
+        site.gateway.kill()
+
+        site.gateway.start()
+        ask(device, "t2", "and what is new?", session="a")
+        assert device.answer_on(f"{ANSWER}/probe/t2").json["tier"] == "hub"
+
+    (call,) = site.tier.calls
+    assert told(call) == ["good morning, how are you today?", first["answer"], "and what is new?"]
+
+
 def bodies(device: Requester, topic: str) -> list[dict[str, Any]]:
     return [message.json for message in device.messages if message.topic == topic]
 
@@ -79,8 +101,8 @@ def bodies(device: Requester, topic: str) -> list[dict[str, Any]]:
 @pytest.mark.parametrize("version", [5, 4], ids=["5", "3.1.1"])
 def test_progress_comes_in_order_before_the_answer(site: Site, version: int) -> None:
     words = " ".join(f"word{number}" for number in range(400))
-    site.tier.script = lambda _call: Behaviour(text=words, held_after=5)
-    site.tier.hold()
+    site.tier.script = lambda _call: Behaviour(text=words)
+    site.tier.hold(after_words=5)
     with site.requester(version) as device:
         device.subscribe(f"{ANSWER}/probe/#", f"{PROGRESS}/probe/#", "me/in")
         more = {"reply_to": "me/in", "correlation": b"\x00c"} if version == 5 else {}
