@@ -41,6 +41,7 @@ from mqrouter.flow.feedback import Feedbacks
 from mqrouter.flow.forward import Lane
 from mqrouter.flow.intake import Intake
 from mqrouter.flow.judge import Judge
+from mqrouter.flow.metering import Metered
 from mqrouter.flow.ports import TierClient
 from mqrouter.flow.progress import Progress
 from mqrouter.flow.room import Room
@@ -55,7 +56,7 @@ log = structlog.get_logger("daemon")
 
 ANSWER_GRACE_MS = 600_000  # ten minutes in which even an answer that came too late is offered
 READY_WAIT_S = 10.0
-RELOADABLE = frozenset({"routes", "prompts", "routing", "log", "include"})
+RELOADABLE = frozenset({"routes", "prompts", "routing", "privacy", "log", "include"})
 
 
 class Daemon:
@@ -88,7 +89,9 @@ class Daemon:
             self._database = await self._open_database(stack)
             self._salvage = latest_report(settings.gateway.data_dir)
             dedupe_ms = int(1000 * settings.limits.dedupe_window_s)
-            self._store = Store(self._database, Policy(settings.queue.limits, ANSWER_GRACE_MS, dedupe_ms))
+            policy = Policy(settings.queue.limits, ANSWER_GRACE_MS, dedupe_ms, wiring.share_window_ms(settings))
+            self._meters = wiring.meters(settings)
+            self._store = Store(self._database, policy, meters=self._meters)
             self._in_hand = stack.enter_context(InHandFile(settings.gateway.data_dir / "in_hand"))
             recovery = await self._recover()
             self._link = MqttLink(
@@ -138,7 +141,7 @@ class Daemon:
 
     def _build_stages(self) -> None:
         settings, limits = self._settings, wiring.request_limits(self._settings)
-        self._board = TierBoard(wiring.breakers(settings), self._clock, random.random)
+        self._board = TierBoard(wiring.breakers(settings), self._clock, random.random, meters=self._meters)
         self._room = Room(
             self._store,
             Space(self._database),
@@ -199,9 +202,10 @@ class Daemon:
         progress = Progress(self._link, topics, interval_s)
         for name, tier in self._settings.tiers.items():
             client = await self._client(name, stack)
+            meter = self._meters.get(name)
             attempts = Attempts(
                 name,
-                client,
+                client if meter is None else Metered(client, meter.call_of),
                 wiring.attempt_limits(self._settings, tier),
                 self._store,
                 self._board,
@@ -379,8 +383,9 @@ class Daemon:
             )
 
     def _judged_by(self, settings: Settings) -> Settings:
-        """The tiers and listeners stay as they run: a judge must not trust a tier that its lane does not."""
-        return settings.model_copy(update={"tiers": self._settings.tiers, "listeners": self._settings.listeners})
+        """The tiers and listeners stay as they run; what may be seen by a tier is taken from it at once."""
+        tiers = wiring.trusted_by_both(self._settings.tiers, settings.tiers)
+        return settings.model_copy(update={"tiers": tiers, "listeners": self._settings.listeners})
 
     # --- answers to the outside ---------------------------------------------------------------------
 

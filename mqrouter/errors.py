@@ -97,6 +97,10 @@ class UnreachableError(TransientError):
     """Nobody answered at all: the tier is down, and the attempt does not count."""
 
 
+class WithheldError(MqrouterError):
+    """Ask another tier: this one may not see the request. Nothing has left for it."""
+
+
 class PermanentError(MqrouterError):
     """Give this tier up for this request: it refused and would refuse again. `detail` as in TransientError."""
 

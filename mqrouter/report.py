@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from mqrouter import __version__
@@ -99,15 +99,30 @@ class Report:
             "when_full": str(limits.when_full),
         }
 
+    def _levels(self, name: str) -> list[dict[str, Any]]:
+        """Returns what is used of each limit of a tier, and in how many seconds there is more room."""
+        meter, now_ms = self.board.meters.get(name), self.clock.now_ms()
+        return [
+            {
+                "name": level.name,
+                "used": round(level.used, 6),
+                "limit": level.limit,
+                "resets_in_s": None if level.resets_at_ms is None else round((level.resets_at_ms - now_ms) / 1000, 1),
+            }
+            for level in ([] if meter is None else meter.levels(now_ms))
+        ]
+
     def _tier(self, lane: Lane) -> dict[str, Any]:
         breaker = self.board.breakers[lane.name]
-        worker = self.workers.get(lane.name)
+        worker, over = self.workers.get(lane.name), self.board.over(lane.name)
         return {
             "breaker": str(breaker.state),
             "usable": self.board.is_available(lane.name),
             "reason": breaker.reason or None,
             "held_s": round(breaker.held_s(self.clock.monotonic_s()), 1),
             "paused_by": None if (pause := self.board.paused.get(lane.name)) is None else pause.actor,
+            "limit": None if over is None else asdict(over) | {"for_s": round(self.board.over_s(lane.name), 1)},
+            "limits": self._levels(lane.name),
             "in_flight": lane.in_flight,
             "latency_ms": None if (p50_ms := self.board.latencies[lane.name].p50_ms) is None else round(p50_ms, 1),
             "model": self.settings.tiers[lane.name].model,

@@ -8,12 +8,13 @@ from __future__ import annotations
 import os
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
 
 from mqrouter.core.admission import QueueLimits, WhenFull
 from mqrouter.core.disk_space import Thresholds
+from mqrouter.core.personal_data import Kind
 
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=1)]
@@ -162,6 +163,9 @@ class Queue(Section):
     max_share_per_device: float = Field(
         0.5, gt=0, le=1, allow_inf_nan=False, description="share of both bounds that one device may take"
     )
+    share_answers_s: Seconds | None = Field(
+        None, description="one answer for all that wait, ask the same, and came in within this; without it never"
+    )
 
     @property
     def limits(self) -> QueueLimits:
@@ -230,6 +234,24 @@ class Routing(Section):
     auto_tune: AutoTune = Field(default_factory=AutoTune, description="learning from feedback by itself")
 
 
+class Privacy(Section):
+    """What stays on this device and on trusted tiers, beyond what its sender marks with `private`."""
+
+    topics: list[Annotated[str, Field(min_length=1)]] = Field(
+        default_factory=list, description="topic filters; whatever is asked there is private"
+    )
+    devices: list[Annotated[str, Field(min_length=1)]] = Field(
+        default_factory=list, description="names, or patterns with *; whatever such a device asks is private"
+    )
+    detect: list[Kind] = Field(
+        [Kind.EMAIL, Kind.PHONE, Kind.SECRET, Kind.IBAN, Kind.CARD, Kind.ID, Kind.LOCATION],
+        description="kinds of data that make a question private",
+    )
+    region: str | None = Field(
+        None, pattern=r"^[A-Z]{2}$", description="country of phone numbers that are written without its code"
+    )
+
+
 class Route(Section):
     description: str = Field("", description="one line for people")
     examples: list[Annotated[str, Field(min_length=1)]] = Field(
@@ -254,11 +276,22 @@ class TierBase(Section):
     concurrency: Count = Field(4, description="requests at this tier at once")
     max_tokens: Count = Field(512, description="longest answer")
     temperature: float = Field(0.2, ge=0, le=2, description="0 is deterministic")
-    context_chars: Count = Field(16_000, description="longest question with context, in characters")
+    context_chars: Count = Field(16_000, description="context window in characters; a question takes 30 % more")
     total_timeout_s: Seconds = Field(120.0, description="limit for one whole attempt")
     trusted: bool = Field(False, description="may see private requests")
-    prompt_price_per_million: Weight | None = Field(None, description="of tokens read, in any currency; for the bench")
+    requests_per_minute: Count | None = Field(None, description="within any 60 s; at the limit the next tier is asked")
+    tokens_per_minute: Count | None = Field(None, description="read and written, within any 60 s; likewise")
+    budget_per_day: Weight | None = Field(None, description="money per day (UTC), by the prices; then struck out")
+    budget_per_month: Weight | None = Field(None, description="money per month (UTC), likewise")
+    prompt_price_per_million: Weight | None = Field(None, description="of tokens read, in any currency")
     completion_price_per_million: Weight | None = Field(None, description="of tokens written, likewise")
+
+    @model_validator(mode="after")
+    def _has_prices_for_its_budget(self) -> Self:
+        has_budget = self.budget_per_day is not None or self.budget_per_month is not None
+        if has_budget and (self.prompt_price_per_million is None or self.completion_price_per_million is None):
+            raise ValueError("a budget needs prompt_price_per_million and completion_price_per_million: set both")
+        return self
 
 
 class LocalTier(TierBase):
@@ -268,7 +301,7 @@ class LocalTier(TierBase):
     model: Name = Field("smollm2-135m-instruct", description="name in `mqrouter models list`, or a file in models_dir")
     concurrency: Literal[1] = Field(1, description="the worker answers one question at a time")
     max_tokens: Count = Field(192, description="longest answer")
-    context_chars: Count = Field(6_000, description="longest question with context, in characters")
+    context_chars: Count = Field(6_000, description="context window in characters; a question takes 30 % more")
     trusted: Literal[True] = Field(True, description="this device sees private requests anyway")
     context_tokens: Count = Field(2048, description="context window the model is loaded with")
     threads: Count | None = Field(None, description="without it half of the cores")
@@ -282,6 +315,9 @@ class OpenAiTier(TierBase):
     kind: Literal["openai"] = Field(description="local, or openai")
     url: str = Field(pattern=r"^https?://[^\s]+$", description="base address, with /v1 where the server has it")
     api_key: Secret | None = Field(None, description="bearer token, by reference")
+    redact: bool = Field(
+        False, description="may see questions that are private for data found in them, once that is replaced"
+    )
     connect_timeout_s: Seconds = Field(5.0, description="limit for name look-up, TCP and TLS")
     first_token_timeout_s: Seconds = Field(60.0, description="limit to the first token; a cold load takes long")
     idle_timeout_s: Seconds = Field(20.0, description="limit between two tokens")
@@ -343,6 +379,7 @@ class Settings(Section):
     embedder: Embedder = Field(default_factory=Embedder)
     routing: Routing = Field(default_factory=Routing)
     tiers: dict[Name, Tier] = Field(default_factory=_default_tiers)
+    privacy: Privacy = Field(default_factory=Privacy)
     retry: Retry = Field(default_factory=Retry)
     log: LogSettings = Field(default_factory=LogSettings)
     service: Service = Field(default_factory=Service)

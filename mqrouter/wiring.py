@@ -15,6 +15,8 @@ from mqrouter.core.backoff import Backoff
 from mqrouter.core.breaker import Breaker
 from mqrouter.core.decode import Limits
 from mqrouter.core.policy import TierFacts
+from mqrouter.core.privacy import Privacy
+from mqrouter.core.spending import Meter, TierLimits
 from mqrouter.core.topics import TopicMap, build_topic_map
 from mqrouter.edge.chat import ChatOptions, ChatWorker
 from mqrouter.edge.embedder import EmbeddingModel, LlamaEmbedder
@@ -106,11 +108,33 @@ def round_backoff(settings: Settings) -> Backoff:
     return Backoff(settings.retry.backoff_min_s, settings.retry.backoff_max_s)
 
 
+def share_window_ms(settings: Settings) -> int | None:
+    share_s = settings.queue.share_answers_s
+    return None if share_s is None else int(1000 * share_s)
+
+
+def meters(settings: Settings) -> dict[str, Meter]:
+    """Returns a meter for each tier that has a limit or a price: the use of the others is not counted."""
+    found = {name: tier_limits(tier) for name, tier in settings.tiers.items()}
+    return {name: Meter(limits) for name, limits in found.items() if limits != TierLimits(max_tokens=limits.max_tokens)}
+
+
+def tier_limits(tier: Tier) -> TierLimits:
+    return TierLimits(
+        requests_per_minute=tier.requests_per_minute,
+        tokens_per_minute=tier.tokens_per_minute,
+        budget_per_day=tier.budget_per_day,
+        budget_per_month=tier.budget_per_month,
+        prompt_price=tier.prompt_price_per_million or 0.0,
+        completion_price=tier.completion_price_per_million or 0.0,
+        max_tokens=tier.max_tokens,
+    )
+
+
 def attempt_limits(settings: Settings, tier: Tier) -> AttemptLimits:
     return AttemptLimits(
         total_timeout_s=tier.total_timeout_s,
         is_local=isinstance(tier, LocalTier),
-        is_trusted=tier.trusted,
         logs_text=settings.log.include_text,
         max_attempts=settings.retry.max_attempts,
         backoff=round_backoff(settings),
@@ -307,7 +331,13 @@ async def build_judge(settings: Settings, embedder: LlamaEmbedder, vectors: Exam
         session_max_age_s=routing.session_max_age_s,
         session_max_turns=routing.session_max_turns,
         session_max_chars=routing.session_max_chars,
+        privacy=privacy(settings),
     )
+
+
+def privacy(settings: Settings) -> Privacy:
+    rules = settings.privacy
+    return Privacy(tuple(rules.topics), tuple(rules.devices), frozenset(rules.detect), rules.region)
 
 
 def _learnt_or_raise(settings: Settings, fingerprint: str, named: Mapping[KeyPath, str]) -> Artefact | None:
@@ -324,9 +354,29 @@ def _learnt_or_raise(settings: Settings, fingerprint: str, named: Mapping[KeyPat
 
 def tier_facts(tiers: Mapping[str, Tier]) -> dict[str, TierFacts]:
     return {
-        name: TierFacts(name, isinstance(tier, LocalTier), tier.trusted, tier.context_chars)
+        name: TierFacts(
+            name,
+            is_local=isinstance(tier, LocalTier),
+            is_trusted=tier.trusted,
+            context_chars=tier.context_chars,
+            redacts=not isinstance(tier, LocalTier) and tier.redact,
+        )
         for name, tier in tiers.items()
     }
+
+
+def trusted_by_both(running: Mapping[str, Tier], wanted: Mapping[str, Tier]) -> dict[str, Tier]:
+    """Returns the running tiers, of which one is only trusted, or sent what is redacted, where both say so."""
+    found: dict[str, Tier] = {}
+    for name, tier in running.items():
+        other = wanted.get(name)
+        if isinstance(tier, LocalTier):
+            found[name] = tier
+        else:
+            is_trusted = tier.trusted and other is not None and other.trusted
+            is_redacting = tier.redact and other is not None and not isinstance(other, LocalTier) and other.redact
+            found[name] = tier.model_copy(update={"trusted": is_trusted, "redact": is_redacting})
+    return found
 
 
 def example_vectors(settings: Settings, fingerprint: str, *, is_read_only: bool = False) -> ExampleVectors:

@@ -102,7 +102,8 @@ class Measure:
     async def _answered(
         self, row: Query, judge: Judge, judgement: Judgement, question: Question, answering: Answering
     ) -> Query:
-        tiers = judgement.tier_plan.tiers
+        is_open = not judgement.private_by.is_private  # nothing is redacted here: the tier sees all or nothing
+        tiers = tuple(name for name in judgement.tier_plan.tiers if is_open or judge.tiers[name].is_trusted)
         number = f"{self.run_id}-{row.strategy}-{row.threshold}-{row.cache_mode}-{row.repeat}-{row.question}"
         outcome = await answering.answer(number, question, tiers, judge.prompt_for(row.route))
         return replace(

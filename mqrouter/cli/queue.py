@@ -302,6 +302,11 @@ def _inherited(decision: dict[str, Any]) -> list[str]:
     return [] if request is None else [f"  session:  keeps the route of request {request}"]
 
 
+def _until(struck: dict[str, Any]) -> str:
+    until_ms = struck.get("until_ms")  # rows of earlier versions do not have it
+    return "" if until_ms is None else f"; for now, until {_time_of(until_ms):%Y-%m-%d %H:%M:%S}"
+
+
 def format_decision(decision: dict[str, Any]) -> list[str]:
     """Returns a stored or fresh decision as lines for people."""
     route = decision["route"] or f"none (nearest: {decision['best']})"
@@ -316,7 +321,11 @@ def format_decision(decision: dict[str, Any]) -> list[str]:
         order = "the weak tiers first" if gain["is_weak_first"] else "as configured"
         why = ", as before in this session" if gain["is_sessions"] else ""
         lines.append(f"  gain:     {gain['expected']:+.3f} expected, least {gain['least']:+.3f}: {order}{why}")
-    lines += [f"  struck:   {struck['tier']}: {struck['reason']}" for struck in decision["struck"]]
+    from mqrouter.core.privacy import private_by
+
+    if names := decision.get("private_by"):  # rows of earlier versions say nothing of it
+        lines.append(f"  private:  {private_by(names).reason}")
+    lines += [f"  struck:   {struck['tier']}: {struck['reason']}{_until(struck)}" for struck in decision["struck"]]
     others = [f"{entry['route']} {entry['score']:.3f}" for entry in decision["ranked"]]
     lines.append(f"  ranked:   {', '.join(others)}")
     lines += [

@@ -161,7 +161,11 @@ async def _replay(settings: Settings, past: Sequence[Decided], sessions: Sequenc
                     question = decode_question(request.payload, request.content_type, request.reply.client_id, limits)
                     text = question.text
                     judgement = await judge.judge(
-                        question, remembering, strategy=None if rule is None else rule.strategy, session=session
+                        question,
+                        remembering,
+                        strategy=None if rule is None else rule.strategy,
+                        session=session,
+                        private_by=judge.privacy.look(question, request.topic, request.device),
                     )
                     after = outcome(judgement.to_json())
                 except RequestError as error:

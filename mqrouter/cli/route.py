@@ -15,6 +15,7 @@ from mqrouter.cli.common import Exit, config_option, echo_json, load_or_exit
 from mqrouter.cli.replay import replay
 
 if TYPE_CHECKING:
+    from mqrouter.core.spending import Over
     from mqrouter.edge.embedder import LlamaEmbedder
     from mqrouter.routing.signals import TierSignal
     from mqrouter.routing.strategy import Strategy
@@ -146,8 +147,17 @@ def daemons_tiers(settings: Settings) -> SeenTiers:
         _, status = call_daemon(path, "GET", "/v1/status")
     except DaemonDownError:
         return SeenTiers(as_if_up, "the daemon is not running")
-    known = {name: TierSignal(tier["usable"], tier["latency_ms"]) for name, tier in status["tiers"].items()}
+    known = {
+        name: TierSignal(tier["usable"], tier["latency_ms"], _over(tier.get("limit")))
+        for name, tier in status["tiers"].items()
+    }
     return SeenTiers(as_if_up | {name: tier for name, tier in known.items() if name in as_if_up}, None)
+
+
+def _over(limit: dict[str, Any] | None) -> Over | None:
+    from mqrouter.core.spending import Over
+
+    return None if limit is None else Over(limit["reason"], limit["until_ms"])
 
 
 def _format_tiers(found: dict[str, Any]) -> str:

@@ -86,7 +86,17 @@ def _lines(status: dict[str, Any]) -> str:
         for name, tier in status["tiers"].items()
     ]
     headers = ("  TIER", "MODEL", "BREAKER", "IN FLIGHT", "REASON")
-    return "\n".join([*head, format_table(headers, tiers, max_width=None)])
+    limits = [line for name, tier in status["tiers"].items() for line in _limit_lines(name, tier["limits"])]
+    return "\n".join([*head, format_table(headers, tiers, max_width=None), *limits])
+
+
+def _limit_lines(name: str, levels: list[dict[str, Any]]) -> list[str]:
+    lines = []
+    for level in levels:
+        of = "" if level["limit"] is None else f" of {level['limit']:.6g}"
+        when = "" if level["resets_in_s"] is None else f", more in {format_age(level['resets_in_s'])}"
+        lines.append(f"  {name}: {level['name'].replace('_', ' ')}: {level['used']:.6g}{of} taken{when}")
+    return lines
 
 
 def _disk_lines(disk: dict[str, Any]) -> list[str]:
@@ -111,4 +121,6 @@ def _salvage_lines(salvage: dict[str, Any] | None) -> list[str]:
 def _why_unused(tier: dict[str, Any]) -> str | None:
     if tier["paused_by"]:
         return f"paused by {tier['paused_by']}; mqrouter queue resume"
+    if limit := tier["limit"]:
+        return f"at its limit for {format_age(limit['for_s'])}: {limit['reason']}"
     return f"asked to be left alone for {format_age(tier['held_s'])}" if tier["held_s"] else tier["reason"]

@@ -11,8 +11,9 @@ from pydantic import BaseModel, ValidationError
 from mqrouter.config.keys import Finding, did_you_mean, listed
 from mqrouter.config.toml_positions import KeyPath
 from mqrouter.config.words import strictly
+from mqrouter.core.contact_data import is_region
 from mqrouter.core.topics import why_not_a_filter
-from mqrouter.settings import Abstain, Gateway, Listener, Mqtt, Route, Routing, Settings, WhenOffline
+from mqrouter.settings import Abstain, Gateway, Listener, Mqtt, Privacy, Route, Routing, Settings, WhenOffline
 
 SectionT = TypeVar("SectionT", bound=BaseModel)
 
@@ -30,6 +31,7 @@ class Understood:
     listeners: dict[int, Listener]
     strategy: str | None
     abstain: Abstain | None
+    privacy: Privacy | None
     routes: dict[str, Route]
     has_routes: bool
     tier_kinds: dict[str, object] | None
@@ -51,6 +53,7 @@ def understood(data: dict[str, Any]) -> Understood:
         listeners=_parts(Listener, enumerate(listeners if isinstance(listeners, list) else []), "listeners", dropped),
         strategy=None if plain_routing is None else plain_routing.strategy,
         abstain=_part(Abstain, routing.get("abstain", {}), ("routing", "abstain"), dropped),
+        privacy=_part(Privacy, data.get("privacy", {}), ("privacy",), dropped),
         routes=_parts(Route, _table(data, "routes").items(), "routes", dropped),
         has_routes=bool(data.get("routes")),
         tier_kinds=_tier_kinds(data),
@@ -139,6 +142,8 @@ def local_findings(parts: Understood) -> Iterator[Finding]:
     """Yields what is wrong within one section, and examples that two routes claim."""
     if parts.mqtt is not None:
         yield from _mqtt_findings(parts.mqtt)
+    if parts.privacy is not None:
+        yield from _privacy_findings(parts.privacy)
     yield from _example_findings(parts.routes)
     for index, listener in parts.listeners.items():
         yield from _listener_findings(("listeners", index), listener, _request_filters(parts), _prefix(parts))
@@ -150,6 +155,14 @@ def _mqtt_findings(mqtt: Mqtt) -> Iterator[Finding]:
     yield from _found(("mqtt", "client_id"), _stray_placeholder(mqtt.client_id, ("gateway",)))
     for index, topic_filter in enumerate(mqtt.response_topics):
         yield from _found(("mqtt", "response_topics", index), why_not_a_filter(topic_filter))
+
+
+def _privacy_findings(privacy: Privacy) -> Iterator[Finding]:
+    for index, topic_filter in enumerate(privacy.topics):
+        yield from _found(("privacy", "topics", index), why_not_a_filter(topic_filter))
+    if privacy.region is not None and not is_region(privacy.region):
+        message = f"there is no country {privacy.region}: give the two letters of ISO 3166, as DE or US"
+        yield Finding(("privacy", "region"), message)
 
 
 def _found(path: KeyPath, message: str | None) -> Iterator[Finding]:

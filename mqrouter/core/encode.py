@@ -84,7 +84,7 @@ def _said(answer: Answer, text: str, *, is_cut: bool, is_short: bool = False) ->
         return {"error": {"code": str(answer.error), "message": message, "retryable": answer.error.is_retryable}}
     said: JsonObject = {"answer": text}
     if not is_short:
-        said |= {"cached": False}
+        said |= {"cached": answer.is_cached}
     if not is_short or answer.is_provisional:
         said |= {"provisional": answer.is_provisional}
     if answer.is_refined is not None:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
+from mqrouter.core.lengths import buffered
+from mqrouter.core.spending import Over
 from mqrouter.errors import ErrorCode
+
+NOT_TRUSTED = "private: the tier is not trusted"
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,12 +20,16 @@ class TierFacts:
     is_local: bool
     is_trusted: bool
     context_chars: int
+    redacts: bool = False
+    """May see what is private by nothing but data found in it, once that is replaced."""
 
 
 @dataclass(frozen=True, slots=True)
 class Struck:
     tier: str
     reason: str
+    until_ms: int | None = None
+    """By the gateway's time, where the tier stays in the plan and is at a limit for so long; None: for good."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +49,7 @@ def plan_tiers(
     is_private: bool,
     chars: int,
     fall_back_locally: bool,
+    is_redactable: bool = False,
 ) -> TierPlan:
     """Returns the wanted tiers less those a rule strikes out; none wanted is `no_route`.
 
@@ -51,28 +60,41 @@ def plan_tiers(
     struck: list[Struck] = []
     left: list[str] = []
     for name in wanted:
-        reason = _why_struck(facts[name], is_private, chars)
+        tier = facts[name]
+        is_open = tier.is_trusted or (is_redactable and tier.redacts)
+        reason = _why_struck(tier, is_private and not is_open, chars)
         if reason is None:
             left.append(name)
         else:
             struck.append(Struck(name, reason))
     if left:
         return TierPlan(tuple(left), tuple(struck))
-    code, message = _refusal(wanted, facts, is_private, chars)
+    is_withheld = all(entry.reason == NOT_TRUSTED for entry in struck)
+    code, message = _refusal(wanted, is_withheld, chars)
     return TierPlan((), tuple(struck), code, message)
 
 
-def _why_struck(tier: TierFacts, is_private: bool, chars: int) -> str | None:
-    if is_private and not tier.is_trusted:
-        return "private: the tier is not trusted"
-    if chars > tier.context_chars:
-        return f"too long: {chars} characters, the tier takes {tier.context_chars}"
+def struck_for_now(plan: TierPlan, over: Mapping[str, Over]) -> TierPlan:
+    """Returns the plan with the tiers that are at a limit of their own named as struck out until there is room.
+
+    They keep their place: a request that waits may take them once that is over.
+    """
+    found = (Struck(name, over[name].reason, over[name].until_ms) for name in plan.tiers if name in over)
+    return replace(plan, struck=(*plan.struck, *found))
+
+
+def _why_struck(tier: TierFacts, is_withheld: bool, chars: int) -> str | None:
+    if is_withheld:
+        return NOT_TRUSTED
+    if buffered(chars) > tier.context_chars:
+        needed = f"{buffered(chars)} with the 30 % buffer"
+        return f"too long: {chars} characters, {needed}, the tier takes {tier.context_chars}"
     return None
 
 
-def _refusal(wanted: Sequence[str], facts: dict[str, TierFacts], is_private: bool, chars: int) -> tuple[ErrorCode, str]:
+def _refusal(wanted: Sequence[str], is_withheld: bool, chars: int) -> tuple[ErrorCode, str]:
     if not wanted:
         return ErrorCode.NO_ROUTE, "no route claims this question"
-    if is_private and not any(facts[name].is_trusted for name in wanted):
+    if is_withheld:
         return ErrorCode.PRIVATE_UNANSWERABLE, "no trusted tier can answer this"
     return ErrorCode.TOO_LARGE, f"{chars} characters are more than any tier of the route takes"

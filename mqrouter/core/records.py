@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
+from mqrouter.core.privacy import NOT_PRIVATE, PrivateBy
 from mqrouter.core.request import OutMessage, ReplyAddress
 from mqrouter.core.states import State
 
@@ -48,6 +49,8 @@ class StoredRequest:
     rounds: int
     lease: int
     crashes: int
+    private_by: PrivateBy = NOT_PRIVATE
+    """As far as is known: from its acceptance on the sender's mark, from its decision on all of it."""
 
 
 @dataclass(frozen=True, slots=True)

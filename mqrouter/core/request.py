@@ -151,6 +151,8 @@ class Answer:
     """Whether it is better than the provisional one before it; None where there was none."""
     saw_private: bool = False
     """Given with private turns of the session in view."""
+    is_cached: bool = False
+    """No tier was asked for it: another request had just been given it."""
 
     @property
     def status(self) -> str:

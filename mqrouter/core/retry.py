@@ -14,6 +14,7 @@ class Failure(StrEnum):
     UNREACHABLE = "unreachable"  # nobody answered: costs no attempt, the breaker keeps others away
     TRANSIENT = "transient"  # may work later
     REFUSED = "refused"  # this tier will never take this request
+    WITHHELD = "withheld"  # it may not see this request, and was not asked: costs no attempt
     UNFIT = "unfit"  # it answered, and the answer is not fit to send
 
 
@@ -36,7 +37,7 @@ class GoOn:
 
 @dataclass(frozen=True, slots=True)
 class GiveUp:
-    """Answer `upstream_failed`."""
+    """No tier is left: answer `upstream_failed`, or `private_unanswerable` where the last one may not see it."""
 
 
 def after_failure(
@@ -54,19 +55,20 @@ def after_failure(
     """Returns the next step after `tier` failed; `attempts` and `rounds` count what came before this one."""
     if failure is Failure.UNREACHABLE:
         return GoOn(waiting, is_counted=False)  # the breaker is open: the next tier that is up takes it
-    if attempts + 1 >= max_attempts:
+    is_counted = failure is not Failure.WITHHELD
+    if is_counted and attempts + 1 >= max_attempts:
         return GiveUp()
-    is_final = failure in (Failure.REFUSED, Failure.UNFIT)
+    is_final = failure in (Failure.REFUSED, Failure.UNFIT, Failure.WITHHELD)
     tiers = _less(waiting.tiers, tier) if is_final else waiting.tiers
     if not tiers:
         return GiveUp()
     todo = _less(waiting.todo, tier)
     if todo:
-        return GoOn(Waiting(tiers, todo), is_counted=True)
+        return GoOn(Waiting(tiers, todo), is_counted)
     wait_s = backoff.delay_s(rounds + 1, chance)
     if tiers == (tier,) and retry_after_s is not None:  # with others left, the hold on this tier is enough
         wait_s = max(wait_s, retry_after_s)
-    return GoOn(Waiting(tiers, tiers), is_counted=True, wait_s=wait_s)
+    return GoOn(Waiting(tiers, tiers), is_counted, wait_s=wait_s)
 
 
 def _less(tiers: tuple[str, ...], tier: str) -> tuple[str, ...]:

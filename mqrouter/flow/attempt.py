@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 from enum import Enum, auto
@@ -13,7 +13,7 @@ import structlog
 from mqrouter.core.answer_check import mended, why_unfit
 from mqrouter.core.backoff import Backoff
 from mqrouter.core.decode import Limits, decode_question
-from mqrouter.core.events import Delta, Done, TierCall
+from mqrouter.core.events import Delta, Done, TierCall, TierEvent
 from mqrouter.core.prompting import compose
 from mqrouter.core.records import StoredRequest
 from mqrouter.core.request import Answer, Question
@@ -29,8 +29,10 @@ from mqrouter.errors import (
     StoreFatalError,
     TransientError,
     UnreachableError,
+    WithheldError,
 )
 from mqrouter.flow.judge import Judge
+from mqrouter.flow.outgoing import let_out, restored
 from mqrouter.flow.ports import Chance, Clock, Progress, Saying, Store, TierClient
 from mqrouter.flow.progress import NoProgress
 from mqrouter.flow.recall import recall_session
@@ -48,7 +50,6 @@ UNFIT_CONFIDENCE = 0.0
 class AttemptLimits:
     total_timeout_s: float
     is_local: bool
-    is_trusted: bool
     logs_text: bool
     max_attempts: int
     backoff: Backoff
@@ -107,12 +108,11 @@ class Attempts:
 
     async def make(self, request: StoredRequest) -> Verdict:
         """The request is answered, has ended, or waits for its next tier. Raises StoreFatalError."""
-        if request.is_private and not self._limits.is_trusted:  # it was, when this was decided
-            await self._failed(request, Failure.REFUSED, PermanentError("private: the tier is not trusted"))
-            return Verdict.FAILED
         started_s = self._clock.monotonic_s()
         try:
             reply = await self._ask(request)
+        except WithheldError as error:  # what was decided no longer holds; the tier knows nothing of it
+            await self._failed(request, Failure.WITHHELD, error)
         except RequestError as error:  # limits were lowered since it was accepted
             await self._end(request, error.code, error.message)
         except _ExpiredError as error:
@@ -158,13 +158,15 @@ class Attempts:
         left_s = (request.expires_at_ms - self._clock.now_ms()) / 1000
         deadline_s = max(0.001, min(self._limits.total_timeout_s, left_s))
         judge = self._judge()
+        why = request.private_by | judge.privacy.look(question, request.topic, request.device)
         history = await recall_session(self._store, request, question, judge, self.name, self._limits.request)
         messages = compose(question, judge.prompt_for(request.route), history.messages)
-        call = TierCall(request.id, messages, deadline_s)
+        outgoing = let_out(messages, why, judge.tiers.get(self.name), judge.privacy)
+        call = TierCall(request.id, outgoing.messages, deadline_s)
         try:
             async with asyncio.timeout(deadline_s):
                 with self._progress.begin(request, question) as saying:
-                    reply = await self._collect(call, saying)
+                    reply = await self._collect(restored(self._client.stream(call), outgoing.restorer), saying)
         except TimeoutError as error:
             if left_s <= self._limits.total_timeout_s:
                 raise _ExpiredError("no answer within the time to live") from error
@@ -183,9 +185,9 @@ class Attempts:
             and request.tiers[:1] != (self.name,)
         )
 
-    async def _collect(self, call: TierCall, saying: Saying) -> Reply:
+    async def _collect(self, stream: AsyncGenerator[TierEvent, None], saying: Saying) -> Reply:
         parts: list[str] = []
-        async with aclosing(self._client.stream(call)) as events:
+        async with aclosing(stream) as events:
             async for event in events:
                 match event:
                     case Delta(text):
@@ -230,7 +232,8 @@ class Attempts:
         if reply.is_provisional:
             await self._answer_provisionally(request, answer, now_ms)
             return
-        if await self._finish(request, answer, State.ANSWERED, now_ms) and self._limits.logs_text:
+        is_ours = await self._finish(request, answer, State.ANSWERED, now_ms)
+        if is_ours and self._limits.logs_text and not request.is_private:
             log.info("forward.answered", request_id=request.id, payload=request.payload.decode(), answer=reply.text)
 
     async def _answer_provisionally(self, request: StoredRequest, answer: Answer, now_ms: int) -> None:
@@ -255,7 +258,7 @@ class Attempts:
             chance=self._chance(),
             retry_after_s=error.retry_after_s if isinstance(error, TransientError) else None,
         )
-        detail = getattr(error, "detail", "")
+        detail = "" if request.is_private else getattr(error, "detail", "")  # a server may quote what it was asked
         note = f"{self.name}: {failure}: {error}" + (f": {detail}" if detail else "")
         match step:
             case GoOn() if self._may_not_wait(request, step):
@@ -263,7 +266,9 @@ class Attempts:
             case GoOn():
                 await self._release(request, step, note)
             case GiveUp():
-                await self._end(request, ErrorCode.UPSTREAM_FAILED, note)
+                is_withheld = failure is Failure.WITHHELD
+                code = ErrorCode.PRIVATE_UNANSWERABLE if is_withheld else ErrorCode.UPSTREAM_FAILED
+                await self._end(request, code, note)
 
     def _may_not_wait(self, request: StoredRequest, step: GoOn) -> bool:
         """True where no tier is left that is up, and the route wants an answer now, or would rather say so."""

@@ -144,6 +144,7 @@ class Decide:
             strategy=None if rule is None else rule.strategy,
             session=await self._session_of(request),
             tiers=self._board.signals(),
+            private_by=request.private_by | self.judge.privacy.look(question, request.topic, request.device),
         )
         plan = judgement.tier_plan
         if judgement.decision.route is None:
@@ -155,7 +156,7 @@ class Decide:
         # After it is queued: a tier that goes down while that is being written is seen here, or else by upkeep.
         route = judgement.decision.route
         if not self.judge.is_patient(route) and self._board.first_available(plan.tiers) is None:
-            message = f"none of {', '.join(plan.tiers)} can be reached"
+            message = f"none of {', '.join(plan.tiers)} can be reached{self._board.why_limited(plan.tiers)}"
             await self._answer(request, self.judge.offline_code(route), message)
 
     async def _session_of(self, request: StoredRequest) -> Session | None:

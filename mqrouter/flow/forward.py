@@ -16,6 +16,7 @@ from mqrouter.flow.tiers import TierBoard
 log = structlog.get_logger("forward")
 
 STORE_RETRY_S = 1.0
+MAX_LIMIT_WAIT_S = 60.0  # midnight comes sooner by the gateway's time where the machine slept meanwhile
 
 
 class Lane:
@@ -81,22 +82,25 @@ class Lane:
         if not todo_lists:
             return []
         try:
-            return await self._store.claim(self.name, todo_lists, room, self._clock.now_ms())
+            claimed = await self._store.claim(self.name, todo_lists, room, self._clock.now_ms())
         except StoreFatalError:
             raise
         except StoreError as error:
             log.error("forward.claim_failed", tier=self.name, error=str(error))
             await asyncio.sleep(STORE_RETRY_S)
             return []
+        self._board.check_limit(self.name)
+        return claimed
 
     def _next_time_s(self) -> float | None:
-        """Returns how long nothing can change by itself: until the next probe, or the end of a hold."""
+        """Returns how long nothing can change by itself: until the next probe, or the end of a hold or a limit."""
         if self.name in self._board.paused:
             return None
         now_s = self._clock.monotonic_s()
         if self._breaker.state is BreakerState.OPEN:
             return max(0.0, self._breaker.probe_at_s - now_s)
-        return self._breaker.held_until_s - now_s if self._breaker.held_until_s > now_s else None
+        wait_s = max(self._breaker.held_s(now_s), min(self._board.over_s(self.name), MAX_LIMIT_WAIT_S))
+        return wait_s if wait_s > 0 else None
 
     async def _attempt(self, request: StoredRequest) -> None:
         try:
@@ -107,6 +111,7 @@ class Lane:
                 self._cap = 1
         finally:
             self.in_flight -= 1
+            self._board.check_limit(self.name)
             if request.crashes:  # another lane's suspect may have waited for this one's end
                 self._board.wake_all()
             self._wakeup.give()

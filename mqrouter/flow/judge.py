@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 
 from mqrouter.core.conversation import HistoryLimits
-from mqrouter.core.policy import TierFacts, TierPlan, plan_tiers
+from mqrouter.core.policy import TierFacts, TierPlan, plan_tiers, struck_for_now
+from mqrouter.core.privacy import NOT_PRIVATE, Privacy, PrivateBy
 from mqrouter.core.request import JsonObject, Question
 from mqrouter.errors import ErrorCode, RequestError
 from mqrouter.flow.ports import Embedder
@@ -34,15 +35,17 @@ class Judgement:
     tier_plan: TierPlan
     gain: Gain | None = None
     """None where it had no say in the order of the tiers."""
+    private_by: PrivateBy = NOT_PRIVATE
 
     def to_json(self) -> JsonObject:
         plan = self.tier_plan
         return self.decision.to_json() | {
             "tiers": list(plan.tiers),
-            "struck": [{"tier": struck.tier, "reason": struck.reason} for struck in plan.struck],
+            "struck": [asdict(struck) for struck in plan.struck],
             "when_offline": self.route_plan.when_offline,
             "refusal": plan.refusal,
             "gain": None if self.gain is None else asdict(self.gain),
+            "private_by": self.private_by.names,
         }
 
 
@@ -65,6 +68,7 @@ class Judge:
     session_max_age_s: float = 1_800.0
     session_max_turns: int = 6
     session_max_chars: int = 4_000
+    privacy: Privacy = field(default_factory=Privacy)
 
     @property
     def history_limits(self) -> HistoryLimits:
@@ -109,10 +113,12 @@ class Judge:
         strategy: str | None = None,
         session: Session | None = None,
         tiers: Mapping[str, TierSignal] | None = None,
+        private_by: PrivateBy | None = None,
     ) -> Judgement:
         """Returns the decision, its tiers and its reasons.
 
-        `strategy` is the listener's; the question's own goes before it. Without `tiers` all are taken to be up.
+        `strategy` is the listener's; the question's own goes before it. Without `tiers` all are taken to be up;
+        without `private_by` nothing is known of where the question came from.
         Raises RequestError for a route that does not exist, or a strategy that cannot be used here.
         """
         if question.route is not None and question.route not in self.routes:
@@ -121,12 +127,13 @@ class Judge:
         chosen = self._strategy(name)
         if session is not None and session.route not in self.routes:
             session = None  # a reload took its route away
+        private = self.privacy.look(question) if private_by is None else private_by
         embedding = await embedder.embed(question.text)
         signals = Signals(
             chars=question.chars,
             estimated_tokens=estimate_tokens(question.chars),
             embedding=embedding,
-            is_private=question.is_private,
+            is_private=private.is_private,
             asked_route=question.route if question.route is not None or session is None else session.route,
             text=question.text,
             tiers=dict.fromkeys(self.tiers, TierSignal(True, None)) if tiers is None else tiers,
@@ -151,8 +158,14 @@ class Judge:
             chars=signals.chars,
             fall_back_locally=plan.when_offline == "answer_locally"
             or (plan.when_offline == "answer_then_refine" and question.accepts_provisional),
+            is_redactable=private.is_redactable,
         )
-        return Judgement(decision, plan, tier_plan, gain)
+        if tier_plan.refusal is ErrorCode.PRIVATE_UNANSWERABLE:
+            tier_plan = replace(
+                tier_plan, refusal_message=f"{tier_plan.refusal_message}; it is private: {private.reason}"
+            )
+        over = {name: tier.over for name, tier in signals.tiers.items() if tier.over is not None}
+        return Judgement(decision, plan, struck_for_now(tier_plan, over), gain, private)
 
     def _strategy(self, name: str) -> Strategy:
         if name == self.strategy_name:

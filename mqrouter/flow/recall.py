@@ -5,12 +5,13 @@ from __future__ import annotations
 from mqrouter.core.conversation import History, Turn, recall
 from mqrouter.core.decode import Limits, decode_question
 from mqrouter.core.encode import answered_text
+from mqrouter.core.lengths import BUFFER
+from mqrouter.core.privacy import Privacy
 from mqrouter.core.records import PastTurn, StoredRequest
 from mqrouter.core.request import Question
 from mqrouter.errors import RequestError
 from mqrouter.flow.judge import Judge
 from mqrouter.flow.ports import Store
-from mqrouter.routing.signals import TOKEN_BUFFER
 
 LOOKED_AT_PER_TURN = 4
 """Rows read for each turn wanted: some have no answer, or may not be seen."""
@@ -28,16 +29,19 @@ async def recall_session(
         return History()
     facts = judge.tiers[tier]
     prompt = judge.prompt_for(request.route) or ""
-    room_chars = int(facts.context_chars / TOKEN_BUFFER) - question.chars - len(prompt)
+    room_chars = int(facts.context_chars / BUFFER) - question.chars - len(prompt)
     past = await store.turns_of_session(request, LOOKED_AT_PER_TURN * bounds.max_turns)
-    turns = (_turn(entry, limits) for entry in past)
+    privacy = Privacy() if facts.is_trusted else judge.privacy
+    turns = (_turn(entry, limits, privacy) for entry in past)
     return recall(turns, request.received_at_ms, bounds, room_chars=room_chars, is_trusted=facts.is_trusted)
 
 
-def _turn(entry: PastTurn, limits: Limits) -> Turn:
+def _turn(entry: PastTurn, limits: Limits, privacy: Privacy) -> Turn:
+    """What looks private by today's rules is so, whatever it was when it was asked; an answer may be, too."""
     try:
         question = decode_question(entry.payload, entry.content_type, None, limits).text
     except RequestError:  # limits were lowered since
         return Turn("", None, entry.is_private, entry.received_at_ms)
     answer = None if entry.answer is None else answered_text(entry.answer)
-    return Turn(question, answer, entry.is_private, entry.received_at_ms)
+    is_private = entry.is_private or bool(privacy.kinds_in([question, answer or ""]))
+    return Turn(question, answer, is_private, entry.received_at_ms)

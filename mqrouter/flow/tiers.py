@@ -9,6 +9,7 @@ import structlog
 from mqrouter.core.breaker import Breaker, BreakerState
 from mqrouter.core.latency import RecentLatency
 from mqrouter.core.records import Pause, split_tiers
+from mqrouter.core.spending import Meter, Over
 from mqrouter.flow.ports import Chance, Clock
 from mqrouter.flow.wakeup import Wakeup
 from mqrouter.routing.signals import TierSignal
@@ -19,8 +20,18 @@ log = structlog.get_logger("tier")
 class TierBoard:
     """The breakers of all tiers: the lanes report here, and are woken here."""
 
-    def __init__(self, breakers: Mapping[str, Breaker], clock: Clock, chance: Chance) -> None:
+    def __init__(
+        self,
+        breakers: Mapping[str, Breaker],
+        clock: Clock,
+        chance: Chance,
+        *,
+        meters: Mapping[str, Meter] | None = None,
+    ) -> None:
         self.breakers = breakers
+        self.meters = meters or {}
+        """Of the tiers that have a limit or a price."""
+        self._at_limit: set[str] = set()
         self.wakeups = {name: Wakeup() for name in breakers}
         self.paused: dict[str, Pause] = {}
         """Tiers an operator holds back: for the requests they are as good as down."""
@@ -31,11 +42,40 @@ class TierBoard:
 
     def is_available(self, name: str) -> bool:
         breaker = self.breakers.get(name)  # a row may name a tier that a reload took away
-        return breaker is not None and name not in self.paused and breaker.is_available(self._clock.monotonic_s())
+        is_up = breaker is not None and name not in self.paused and breaker.is_available(self._clock.monotonic_s())
+        return is_up and not ((meter := self.meters.get(name)) is not None and meter.is_over(self._clock.now_ms()))
+
+    def over(self, name: str) -> Over | None:
+        """Returns the tier's own limit that it is at; None where there is room."""
+        meter = self.meters.get(name)
+        return None if meter is None else meter.over(self._clock.now_ms())
+
+    def over_s(self, name: str) -> float:
+        """Returns the seconds until the tier has room again; 0 where it has."""
+        over = self.over(name)
+        return 0.0 if over is None else (over.until_ms - self._clock.now_ms()) / 1000
+
+    def why_limited(self, tiers: Iterable[str]) -> str:
+        """Returns the limits that these tiers are at, to be put behind a sentence; empty where there are none."""
+        found = [f"{name} is at its limit, {over.reason}" for name in tiers if (over := self.over(name)) is not None]
+        return f" ({'; '.join(found)})" if found else ""
+
+    def check_limit(self, name: str) -> None:
+        """Called when a tier's use has changed: at a limit, the next tiers are to take over."""
+        over = self.over(name)
+        if over is not None and name not in self._at_limit:
+            self._at_limit.add(name)
+            log.info("tier.limit_reached", tier=name, reason=over.reason, for_s=round(self.over_s(name), 1))
+            self.wake_all()
+        elif over is None:
+            self._at_limit.discard(name)
 
     def signals(self) -> dict[str, TierSignal]:
         """Returns how each tier is doing, for a strategy to look at."""
-        return {name: TierSignal(self.is_available(name), recent.p50_ms) for name, recent in self.latencies.items()}
+        return {
+            name: TierSignal(self.is_available(name), recent.p50_ms, self.over(name))
+            for name, recent in self.latencies.items()
+        }
 
     def pause(self, name: str, pause: Pause) -> None:
         self.paused[name] = pause

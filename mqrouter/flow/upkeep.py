@@ -136,7 +136,8 @@ class Upkeep:
     async def _end_waiting(self, judge: Judge, todo: str, now_ms: int) -> None:
         routes = judge.impatient_routes()
         while requests := await self._store.waiting_for(todo, routes):
-            message = f"none of {todo.replace('>', ', ')} can be reached any more"
+            limits = self._board.why_limited(split_tiers(todo))
+            message = f"none of {todo.replace('>', ', ')} can be reached any more{limits}"
             ends = (
                 self._end(request, judge.offline_code(request.route), message, State.ANSWERED, now_ms)
                 for request in requests

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
 
-Vector = npt.NDArray[np.float32]
+from mqrouter.core.lengths import estimate_tokens as estimate_tokens
+from mqrouter.core.spending import Over
 
-CHARS_PER_TOKEN = 4.0
-TOKEN_BUFFER = 1.3  # no tokenizer here is the tier's own: 30 % of doubt
+Vector = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +30,8 @@ class TierSignal:
     is_up: bool
     latency_ms: float | None
     """Of its recent answers; None where there were none."""
+    over: Over | None = None
+    """The limit of its own that it is at."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,8 +44,3 @@ class Signals:
     """The route whose score is wanted whatever its rank: the one the requester named, or the session's."""
     text: str = ""
     tiers: Mapping[str, TierSignal] = field(default_factory=dict)
-
-
-def estimate_tokens(chars: int) -> int:
-    """Returns a careful upper estimate of a text's tokens from its length in characters."""
-    return math.ceil(chars / CHARS_PER_TOKEN * TOKEN_BUFFER)

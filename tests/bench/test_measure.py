@@ -16,9 +16,11 @@ from mqrouter.bench.threshold import at_threshold
 from mqrouter.core.backoff import Backoff
 from mqrouter.core.breaker import Breaker
 from mqrouter.core.events import Done
+from mqrouter.core.personal_data import Kind
+from mqrouter.core.privacy import Privacy
 from mqrouter.core.request import Form, Message, Question
 from mqrouter.errors import MqrouterError, UnreachableError
-from mqrouter.flow.judge import RoutePlan
+from mqrouter.flow.judge import Judge, RoutePlan
 from mqrouter.flow.tiers import TierBoard
 from mqrouter.routing.cascade import Cascade
 from mqrouter.routing.signals import Embedding
@@ -69,11 +71,12 @@ async def rows_of(
     embedder: HashEmbedder | None = None,
     repeat: int = 1,
     seed: int = 0,
+    by: Judge | None = None,
 ) -> list[Query]:
     timed = TimedEmbedder(embedder or SlowEmbedder(clock), clock.monotonic_s)
     measure = Measure(timed, clock.monotonic_s, MODELS, tiers, meter)
     variant = Variant("semantic", None, cache_mode)
-    return [row async for row in measure.run(judge(), variant, questions, repeat=repeat, seed=seed)]
+    return [row async for row in measure.run(by or judge(), variant, questions, repeat=repeat, seed=seed)]
 
 
 async def test_decision_is_measured_apart_from_its_embedding(clock: FakeClock) -> None:
@@ -113,6 +116,15 @@ async def test_question_nobody_answered_is_a_failure_with_its_code(clock: FakeCl
     tiers = answering(clock, hub=ScriptedTier(UnreachableError("gone")), edge=ScriptedTier(UnreachableError("gone")))
     (row,) = await rows_of(clock, asked(1, "how are the cows", "cattle"), tiers=tiers)
     assert (row.success, row.tier, row.error, row.correct) == (False, None, "upstream_failed", True)
+
+
+async def test_private_question_is_sent_to_no_tier_that_would_have_to_be_sent_it_redacted(clock: FakeClock) -> None:
+    hub, edge = ScriptedTier(["leaked"]), ScriptedTier(["fine"])
+    facts = {name: replace(tier, redacts=name == "hub") for name, tier in judge().tiers.items()}
+    by = replace(judge(tiers=facts), privacy=Privacy(detect=frozenset(Kind)))
+    tiers = answering(clock, hub=hub, edge=edge)
+    (row,) = await rows_of(clock, asked(1, "how are the cows of a@b.example"), tiers=tiers, by=by)
+    assert (row.tier, hub.calls) == ("edge", [])
 
 
 async def test_question_that_cannot_be_embedded_is_a_failure(clock: FakeClock) -> None:

@@ -48,6 +48,13 @@ def test_valid_configuration_is_summed_up() -> None:
     assert result.stderr == ""
 
 
+def test_privacy_that_would_protect_nothing_is_a_problem() -> None:
+    result = check(VALID + '[privacy]\ntopics = ["office/#/x"]\nregion = "UK"\ndetect = ["mail"]\n')
+    assert result.exit_code == Exit.CONFIG
+    for place, what in (("13:11", "# must be a level"), ("14:1", "no country UK"), ("15:11", 'did you mean "email"?')):
+        assert any(f":{place}: " in line and what in line for line in result.stderr.splitlines()), result.stderr
+
+
 def test_every_problem_is_one_line_of_stderr() -> None:
     result = check(VALID + '[mqtt]\nport = 0\nhots = "x"\n')
 
@@ -103,6 +110,13 @@ def test_address_of_the_starter_is_a_warning() -> None:
     result = check(VALID + '[tiers.far]\nkind = "openai"\nurl = "http://far.example/v1"\nmodel = "m"\n')
 
     assert result.stderr.startswith("warning: mqrouter.toml:14:1: tiers.far.url: far.example is ")
+
+
+def test_budget_needs_prices_to_count_by() -> None:
+    result = check(VALID.replace("[routing.abstain]", "budget_per_day = 1.0\n[routing.abstain]"))
+
+    assert result.exit_code == Exit.CONFIG
+    assert "a budget needs prompt_price_per_million and completion_price_per_million: set both" in result.stderr
 
 
 def test_json_carries_the_problems() -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from mqrouter.core.policy import Struck, TierFacts, TierPlan, plan_tiers
+from mqrouter.core.policy import Struck, TierFacts, TierPlan, plan_tiers, struck_for_now
+from mqrouter.core.spending import Over
 from mqrouter.errors import ErrorCode
 
 FACTS = {
@@ -30,15 +31,37 @@ def test_private_question_without_a_trusted_tier_is_refused() -> None:
     assert (found.tiers, found.refusal) == ((), ErrorCode.PRIVATE_UNANSWERABLE)
 
 
+def test_question_that_can_be_redacted_meets_the_tiers_that_redact() -> None:
+    facts = FACTS | {"mask": TierFacts("mask", is_local=False, is_trusted=False, context_chars=100, redacts=True)}
+
+    def tiers(**more: bool) -> tuple[str, ...]:
+        rules = {"is_private": True, "fall_back_locally": False} | more
+        return plan_tiers(("cloud", "mask", "hub"), facts, chars=10, **rules).tiers
+
+    assert tiers(is_redactable=True) == ("mask", "hub")
+    assert tiers(is_redactable=False) == ("hub",)
+
+
 def test_private_question_falls_back_to_this_device_only() -> None:
     assert plan("cloud", private=True, local=True).tiers == ("edge",)
 
 
 def test_size_strikes_tiers_out_at_their_limit() -> None:
-    assert plan("edge", "hub", chars=100).tiers == ("edge", "hub")
-    found = plan("edge", "hub", chars=101)
-    assert (found.tiers, found.struck) == (("hub",), (Struck("edge", "too long: 101 characters, the tier takes 100"),))
-    assert plan("edge", "hub", chars=1001).refusal is ErrorCode.TOO_LARGE
+    """A question takes 30 % more of the window than it has characters: 76 of them take 99, 77 take 101."""
+    assert plan("edge", "hub", chars=76).tiers == ("edge", "hub")
+    found = plan("edge", "hub", chars=77)
+    why = "too long: 77 characters, 101 with the 30 % buffer, the tier takes 100"
+    assert (found.tiers, found.struck) == (("hub",), (Struck("edge", why),))
+    assert plan("edge", "hub", chars=769).tiers == ("hub",)
+    assert plan("edge", "hub", chars=770).refusal is ErrorCode.TOO_LARGE
+
+
+def test_tier_at_its_own_limit_is_named_and_keeps_its_place() -> None:
+    found = struck_for_now(
+        plan("cloud", "edge"), {"cloud": Over("budget per day: 5 of 5 taken", 99), "hub": Over("", 1)}
+    )
+    assert found.tiers == ("cloud", "edge")
+    assert found.struck == (Struck("cloud", "budget per day: 5 of 5 taken", 99),)
 
 
 def test_private_and_too_long_for_the_trusted_is_too_large() -> None:

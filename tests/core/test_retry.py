@@ -41,6 +41,12 @@ def test_retry_after_is_a_lower_bound() -> None:
     assert after(alone, "edge", Failure.TRANSIENT, retry_after_s=0.0) == GoOn(alone, True, 1.0)
 
 
+def test_tier_that_may_not_see_the_request_is_struck_out_and_costs_nothing() -> None:
+    left = Waiting(("edge",), ("edge",))
+    assert after(BOTH, "hub", Failure.WITHHELD, attempts=7) == GoOn(left, is_counted=False)
+    assert after(left, "edge", Failure.WITHHELD) == GiveUp()
+
+
 @pytest.mark.parametrize("failure", [Failure.REFUSED, Failure.UNFIT])
 def test_final_failure_strikes_the_tier_out(failure: Failure) -> None:
     assert after(BOTH, "hub", failure) == GoOn(Waiting(("edge",), ("edge",)), is_counted=True)

@@ -53,7 +53,10 @@ def test_ask_fails_where_the_answer_is_an_error(site: Site, option: tuple[str, .
     if option:
         assert json.loads(result.stdout)["error"]["code"] == "private_unanswerable"
     else:
-        assert result.stderr == "error private_unanswerable: no trusted tier can answer this\n"
+        assert (
+            result.stderr
+            == "error private_unanswerable: no trusted tier can answer this; it is private: its sender says so\n"
+        )
         assert result.stdout == ""
 
 

@@ -12,6 +12,7 @@ from mqrouter.core.admission import QueueLimits, WhenFull
 from mqrouter.core.backoff import Backoff
 from mqrouter.core.request import Answer
 from mqrouter.core.retry import Waiting
+from mqrouter.core.spending import Meter, TierLimits, Tokens
 from mqrouter.core.states import State
 from mqrouter.core.timeline import Now
 from mqrouter.edge.store.reading import list_requests, oldest_pending_ms, open_read_only, show_request
@@ -28,6 +29,7 @@ PARTIAL = (
     "requests_suspect",
     "requests_resting",
     "requests_expiring",
+    "calls_open",
     "outbox_waiting",
     "outbox_giving_up",
 )
@@ -76,6 +78,8 @@ async def live(store: Store) -> None:
         maybe = Answer(text="Maybe.", tier="edge", is_provisional=True)
         assert await store.answer_provisionally(other, maybe, Waiting(("hub",), ("hub",)), START_MS)
         assert await store.finish(other, Answer(text="Yes."), State.ANSWERED, START_MS)
+    if (call := store._accounts.call_of(first, first.lease)) is not None:
+        call.used = Tokens(1, 1)
     await store.finish(first, Answer(text="Yes."), State.ANSWERED, START_MS, lease=first.lease)
     await store.release(second, Waiting(("hub", "edge"), ("edge",)), note="x", now_ms=START_MS, is_counted=True)
     await store.restart_rounds("edge", START_MS, Backoff(1.0, 2.0))
@@ -106,7 +110,8 @@ async def test_life_of_requests_reads_by_index_only(database: FlakyDatabase, whe
     statements = Statements()
     await database.read(lambda db: db.set_trace_callback(statements.seen.add))
     limits = QueueLimits(6, QUEUE.max_bytes, when_full, 1.0)
-    await live(Store(database, Policy(limits, 1000, 1000)))
+    meters = {"hub": Meter(TierLimits(requests_per_minute=100))}
+    await live(Store(database, Policy(limits, 1000, 1000, share_window_ms=1000), meters=meters))
     plans = await database.read(statements.plans)
     assert len(plans) > 40
     found = [f"{statement}: {plan}" for statement, plan in plans.items() if reads_too_much(plan)]

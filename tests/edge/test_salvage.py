@@ -151,6 +151,19 @@ def test_lost_leaf_is_reported_as_a_range(sound: Path, tmp_path: Path) -> None:
         assert db.execute("SELECT count(*) FROM requests WHERE seq BETWEEN ? AND ?", (first, last)).fetchone()[0] == 0
 
 
+@pytest.mark.parametrize("is_by_pages", [False, True])
+def test_what_tiers_have_cost_is_carried_over(sound: Path, tmp_path: Path, is_by_pages: bool) -> None:
+    path = copied(sound, tmp_path)
+    with closing(open_rw(path)) as db:
+        db.execute("INSERT INTO spending VALUES (1, 'hub', 19000, 7, 100, 200, 1.25), (2, 'far', 19000, 1, 1, 1, 0.5)")
+        db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    overwrite(path, [1 if is_by_pages else pages_of_kind(path, TABLE_LEAF)[5]])
+    _, db = salvaged(path)
+    with closing(db):
+        rows = db.execute("SELECT tier, day, requests, cost FROM spending ORDER BY seq").fetchall()
+    assert [tuple(row) for row in rows] == [("hub", 19000, 7, 1.25), ("far", 19000, 1, 0.5)]
+
+
 def test_request_whose_answer_was_lost_is_asked_again(sound: Path, tmp_path: Path) -> None:
     path = copied(sound, tmp_path)
     with closing(sqlite3.connect(path, isolation_level=None)) as db:

@@ -61,7 +61,6 @@ class Stage:
             "concurrency": 4,
             "total_timeout_s": 60.0,
             "is_local": name == "edge",
-            "is_trusted": True,
             "logs_text": False,
             "max_attempts": 4,
         }
@@ -540,20 +539,6 @@ async def test_stopped_lane_finishes_what_is_in_flight_and_takes_no_more(stage: 
         await until(task.done)
     assert (await stage.answers(), lane.in_flight) == (["Fine."], 0)
     assert [state for (state,) in await stage.rows("state")] == ["answered", "pending"]
-
-
-async def test_private_request_never_reaches_a_tier_that_lost_its_trust(stage: Stage) -> None:
-    hub, edge = ScriptedTier(["leaked"]), ScriptedTier(["Stays here."])
-    async with (
-        running(stage.lane("hub", hub, is_trusted=False).run),
-        running(stage.lane("edge", edge, is_trusted=True).run),
-    ):
-        await stage.queue('{"question": "who owes me money", "private": true}')
-        await stage.done()
-    assert hub.calls == []
-    assert stage.hub is BreakerState.CLOSED
-    (answer,) = map(json.loads, await stage.answers())
-    assert answer["answer"] == "Stays here."
 
 
 async def test_answer_locally_means_now_or_not_at_all(stage: Stage) -> None:

@@ -76,7 +76,7 @@ async def test_judgement_explains_itself_as_json() -> None:
     found = await judge().judge(question("how are the cows", is_private=True), HashEmbedder())
     value = json.loads(json.dumps(found.to_json()))
     assert value["tiers"] == ["edge"]
-    assert value["struck"] == [{"tier": "hub", "reason": "private: the tier is not trusted"}]
+    assert value["struck"] == [{"tier": "hub", "reason": "private: the tier is not trusted", "until_ms": None}]
     assert (value["route"], value["when_offline"], value["refusal"]) == ("cattle", "queue", None)
     assert {"score", "margin", "threshold", "ranked", "nearest"} <= value.keys()
 

@@ -9,6 +9,8 @@ import pytest
 from fakes import FakeClock, FlakyDatabase, ScriptedTier, judge, request, running, until
 from tier_stage import Stage, told, with_provisional
 
+from mqrouter.core.personal_data import Kind
+from mqrouter.core.privacy import Privacy
 from mqrouter.edge.store.store import Store
 from mqrouter.errors import PermanentError, TransientError
 
@@ -120,3 +122,15 @@ async def test_history_can_be_switched_off(stage: Stage, off: dict[str, int]) ->
         await stage.answered("a?", "hub", session="s")
         await stage.answered("b?", "hub", session="s")
     assert told(hub.calls[1]) == ["b?"]
+
+
+async def test_turn_that_looks_private_stays_here_and_does_not_keep_the_next_question(stage: Stage) -> None:
+    """Also one that was asked when nothing was looked for, and one whose answer alone holds such data."""
+    edge, hub = ScriptedTier(["Noted."], ["Write to jane.doe@farm.example."]), ScriptedTier(["Yes."])
+    stage.judge = replace(stage.judge, privacy=Privacy(detect=frozenset(Kind)))
+    async with running(stage.lane("edge", edge).run, stage.lane("hub", hub).run):
+        await stage.answered("mail bob@farm.example?", "edge", session="s")
+        await stage.answered("whom else?", "edge", session="s")
+        await stage.answered("is it wet?", "hub", session="s")
+    assert told(hub.calls[0]) == ["is it wet?"]
+    assert told(edge.calls[1])[0] == "mail bob@farm.example?"

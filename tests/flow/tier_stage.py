@@ -54,7 +54,6 @@ class Stage:
         limits = AttemptLimits(
             total_timeout_s=60.0,
             is_local=name == "edge",
-            is_trusted=name == "edge",
             logs_text=False,
             max_attempts=4,
             backoff=Backoff(2.0, 300.0),

@@ -24,6 +24,7 @@ NEXT_TIMES = (
 )
 """Queries: when the next request comes due, and when the next one expires."""
 
+PRIVACY = "is_private = max(is_private, ?), private_by = ?"  # what was private stays so
 PARTIAL = "state = 'pending' AND todo <> tiers"
 HELD = "requests INDEXED BY requests_held WHERE state IN ('received', 'pending', 'leased')"
 
@@ -50,8 +51,17 @@ def queue(
 ) -> None:
     done = db.execute(
         "UPDATE requests SET state = 'pending', crashes = 0, route = ?, strategy = ?, confidence = ?, decision = ?,"
-        " tiers = ?, todo = ? WHERE seq = ? AND state = 'received'",
-        (route, decision.get("strategy"), confidence, json.dumps(decision), tiers, tiers, request.seq),
+        f" tiers = ?, todo = ?, {PRIVACY} WHERE seq = ? AND state = 'received'",
+        (
+            route,
+            decision.get("strategy"),
+            confidence,
+            json.dumps(decision),
+            tiers,
+            tiers,
+            *_privacy(decision),
+            request.seq,
+        ),
     )
     if done.rowcount:
         note(db, [(request.seq, now_ms, State.PENDING, tiers)])
@@ -59,7 +69,15 @@ def queue(
 
 
 def record_decision(db: sqlite3.Connection, request: StoredRequest, decision: JsonObject) -> None:
-    db.execute("UPDATE requests SET decision = ? WHERE seq = ?", (json.dumps(decision), request.seq))
+    db.execute(
+        f"UPDATE requests SET decision = ?, {PRIVACY} WHERE seq = ?",
+        (json.dumps(decision), *_privacy(decision), request.seq),
+    )
+
+
+def _privacy(decision: JsonObject) -> tuple[bool, str]:
+    names = decision.get("private_by", [])
+    return bool(names), " ".join(names)
 
 
 def latest_of_session(db: sqlite3.Connection, request: StoredRequest, not_before_ms: int) -> Session | None:

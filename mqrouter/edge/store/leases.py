@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
 from mqrouter.core.admission import Moves
@@ -82,7 +82,9 @@ def claim(
     now_ms: int,
     *,
     has_suspects: bool,
+    affordable: Callable[[sqlite3.Connection, Sequence[Seq]], int] | None = None,
 ) -> list[StoredRequest]:
+    """Leases the most urgent; `affordable` says how many of them, from the first on, the tier's limits allow."""
     query = INNOCENT_DUE if has_suspects else ALL_DUE
     due: list[tuple[int, int, Seq]] = []
     for todo in todo_lists:  # one index range each: a joint query would have to sort them all
@@ -90,6 +92,8 @@ def claim(
     if has_suspects and not db.execute(SUSPECTS, (State.LEASED,)).fetchone():
         due += sorted(found for todo in todo_lists for found in _due(db, SUSPECTS_DUE, todo, now_ms, 1))[:1]
     chosen = sorted(due)[:limit]
+    if affordable is not None:
+        chosen = chosen[: affordable(db, [seq for _, _, seq in chosen])]
     db.executemany(
         "UPDATE requests SET state = 'leased', lease = lease + 1, tier = ? WHERE seq = ?",
         [(tier, seq) for _, _, seq in chosen],

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sqlite3
 
+from mqrouter.core.privacy import NOT_PRIVATE, Mark, PrivateBy, private_by
 from mqrouter.core.records import OutboxRow, StoredRequest, split_tiers
 from mqrouter.core.request import Form, OutMessage, ReplyAddress
 from mqrouter.core.states import State
@@ -37,7 +38,15 @@ def stored_request(row: sqlite3.Row) -> StoredRequest:
         rounds=row["rounds"],
         lease=row["lease"],
         crashes=row["crashes"],
+        private_by=_private_by(row["is_private"], row["private_by"]),
     )
+
+
+def _private_by(is_private: int, names: str | None) -> PrivateBy:
+    """Rows of an earlier version, and those not decided yet, say only whether their sender marked them."""
+    if names is None:
+        return PrivateBy((Mark.REQUEST,)) if is_private else NOT_PRIVATE
+    return private_by(names.split())
 
 
 def outbox_row(row: sqlite3.Row) -> OutboxRow:

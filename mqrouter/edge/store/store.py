@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections import Counter
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -14,6 +14,7 @@ from mqrouter.core.feedback import Feedback
 from mqrouter.core.records import Accepted, OutboxRow, PastTurn, Pause, Seq, StoredRequest, join_tiers, split_tiers
 from mqrouter.core.request import Answer, JsonObject, Refused, Request, RequestId
 from mqrouter.core.retry import Waiting
+from mqrouter.core.spending import Call, Meter
 from mqrouter.core.states import State
 from mqrouter.core.timeline import Anchor
 from mqrouter.edge.store import (
@@ -25,12 +26,14 @@ from mqrouter.edge.store import (
     leases,
     outbox,
     provisional,
+    sharing,
     steering,
     timeline,
 )
 from mqrouter.edge.store.acceptance import Acceptance
 from mqrouter.edge.store.database import Database
 from mqrouter.edge.store.leases import Recovery
+from mqrouter.edge.store.spending import Accounts
 from mqrouter.routing.session import Session
 
 T = TypeVar("T")
@@ -45,16 +48,20 @@ class Policy:
     """An answer is offered at least this long, even where its request has expired."""
     dedupe_window_ms: int
     """A finished request is answered from its row this long; after that the same id is another question's."""
+    share_window_ms: int | None = None
+    """An answer also ends the waiting requests that ask the same and came in so close to its own; None: never."""
 
 
 class Store:
-    """Every change is on disk when its method returns, and in `holdings` at the same moment."""
+    """Every change is on disk when its method returns, and in `holdings` and `meters` at the same moment."""
 
-    def __init__(self, database: Database, policy: Policy) -> None:
+    def __init__(self, database: Database, policy: Policy, *, meters: Mapping[str, Meter] | None = None) -> None:
         self._database = database
         self._outbox = outbox.Outbox(policy.answer_grace_ms)
+        self._share_window_ms = policy.share_window_ms
         self._acceptance = Acceptance(self._outbox, policy.queue, policy.dedupe_window_ms)
         self.holdings = Holdings()
+        self._accounts = Accounts(meters or {})
         self._has_suspects = False
         self.todo_lists: set[str] = set()
         """Every tier list a pending row may carry: what the lanes ask for."""
@@ -70,7 +77,9 @@ class Store:
     def dropped(self) -> int:
         return self.holdings.dropped
 
-    async def _move(self, change: Callable[[sqlite3.Connection, Moves], T]) -> T:
+    async def _move(
+        self, change: Callable[[sqlite3.Connection, Moves], T], committed: Callable[[], object] = lambda: None
+    ) -> T:
         """Runs a change that moves requests between states, and counts the moves once they are on disk."""
         moved = Moves(self.holdings)
 
@@ -78,7 +87,11 @@ class Store:
             moved.clear()  # a batch that failed is run again
             return change(db, moved)
 
-        return await self._database.write(write, committed=lambda: self.holdings.apply(moved))
+        def apply() -> None:
+            self.holdings.apply(moved)
+            committed()
+
+        return await self._database.write(write, committed=apply)
 
     # --- start and stop -----------------------------------------------------------------------------
 
@@ -91,6 +104,8 @@ class Store:
         Rows that wait for none of the configured `tiers` are decided again.
         """
         recovery = await self._database.write(lambda db: leases.recover(db, self._outbox, now_ms, in_hand, has_crashed))
+        await self._database.write(lambda db: self._accounts.recover(db, now_ms))
+        await self._database.read(lambda db: self._accounts.load(db, now_ms))
         self._has_suspects = await self._database.read(leases.has_suspects)
         _, todo_lists, _ = await self._database.read(backlog.inventory)
         lost = [todo for todo in todo_lists if not set(split_tiers(todo)) & set(tiers)]
@@ -133,11 +148,15 @@ class Store:
         """The request is pending: any of `tiers`, in this order, may take it."""
         joined = join_tiers(tiers)
         self.todo_lists.add(joined)
-        await self._move(
-            lambda db, moved: backlog.queue(
+
+        def queue(db: sqlite3.Connection, moved: Moves) -> None:
+            backlog.queue(
                 db, moved, request, joined, route=route, confidence=confidence, decision=decision, now_ms=now_ms
             )
-        )
+            if self._share_window_ms is not None:
+                sharing.mark(db, request, route, decision)
+
+        await self._move(queue)
 
     async def latest_of_session(self, request: StoredRequest, not_before_ms: int) -> Session | None:
         """Returns the request before this one in its session that took a route; None where it is older than that."""
@@ -154,10 +173,27 @@ class Store:
     # --- forward ------------------------------------------------------------------------------------
 
     async def claim(self, tier: str, todo_lists: Collection[str], limit: int, now_ms: int) -> list[StoredRequest]:
-        """Leases up to `limit` due requests that carry one of `todo_lists`, most urgent first."""
-        return await self._move(
-            lambda db, moved: leases.claim(db, moved, tier, todo_lists, limit, now_ms, has_suspects=self._has_suspects)
-        )
+        """Leases up to `limit` due requests that carry one of `todo_lists`, most urgent first.
+
+        None beyond what the tier's own limits leave; what those leased are expected to use is taken off them.
+        """
+        accounts, allowance, calls = self._accounts, self._accounts.allowance(tier, now_ms), list[Call]()
+
+        def claim(db: sqlite3.Connection, moved: Moves) -> list[StoredRequest]:
+            claimed = leases.claim(
+                db,
+                moved,
+                tier,
+                todo_lists,
+                limit,
+                now_ms,
+                has_suspects=self._has_suspects,
+                affordable=lambda db, chosen: accounts.affordable(db, tier, chosen, allowance),
+            )
+            calls[:] = accounts.open(db, tier, claimed, now_ms)
+            return claimed
+
+        return await self._move(claim, lambda: accounts.begun(calls))
 
     async def release(
         self,
@@ -175,8 +211,11 @@ class Store:
         if todo != join_tiers(waiting.tiers):
             self.partial_lists.add(todo)
             self.todo_lists.add(join_tiers(waiting.tiers))  # what it carries when its round starts again
-        return await self._move(
-            lambda db, moved: leases.release(
+        call = self._accounts.call_of(request, request.lease)
+
+        def change(db: sqlite3.Connection, moved: Moves) -> bool:
+            self._accounts.close(db, call, now_ms)
+            return leases.release(
                 db,
                 moved,
                 request,
@@ -186,7 +225,8 @@ class Store:
                 is_counted=is_counted,
                 not_before_ms=not_before_ms,
             )
-        )
+
+        return await self._move(change, lambda: self._accounts.ended(call, now_ms))
 
     async def restart_rounds(self, todo: str, now_ms: int, backoff: Backoff) -> int:
         """Rows that have only `todo` left in their round wait, and then try all their tiers again."""
@@ -208,20 +248,30 @@ class Store:
     ) -> bool:
         """Writes the terminal answer and the new state together; False where the request had ended meanwhile.
 
-        With `lease` the request must still be held under it: a late answer of a lost lease changes nothing.
+        With `lease` the request must still be held under it: a late answer of a lost lease changes nothing, but what
+        it used counts.
         """
-        return await self._move(
-            lambda db, moved: endings.finish(db, moved, self._outbox, request, answer, state, now_ms, lease)
-        )
+        call = self._accounts.call_of(request, lease)
+
+        def change(db: sqlite3.Connection, moved: Moves) -> bool:
+            self._accounts.close(db, call, now_ms)
+            is_ours = endings.finish(db, moved, self._outbox, request, answer, state, now_ms, lease)
+            if is_ours and self._share_window_ms is not None:
+                sharing.spread(db, moved, self._outbox, request, answer, now_ms, self._share_window_ms)
+            return is_ours
+
+        return await self._move(change, lambda: self._accounts.ended(call, now_ms))
 
     async def answer_provisionally(self, request: StoredRequest, answer: Answer, waiting: Waiting, now_ms: int) -> bool:
         """Writes an answer that a better one of `waiting` follows; False where the lease was no longer held."""
         self.todo_lists.add(join_tiers(waiting.todo))
-        return await self._move(
-            lambda db, moved: provisional.answer_provisionally(
-                db, moved, self._outbox, request, answer, waiting, now_ms
-            )
-        )
+        call = self._accounts.call_of(request, request.lease)
+
+        def change(db: sqlite3.Connection, moved: Moves) -> bool:
+            self._accounts.close(db, call, now_ms)
+            return provisional.answer_provisionally(db, moved, self._outbox, request, answer, waiting, now_ms)
+
+        return await self._move(change, lambda: self._accounts.ended(call, now_ms))
 
     # --- steer --------------------------------------------------------------------------------------
 
