@@ -6,7 +6,8 @@ import sqlite3
 from contextlib import closing
 from pathlib import Path
 
-from fakes import START_MS, FlakyDatabase, request
+import pytest
+from fakes import QUEUE, START_MS, FlakyDatabase, refused, request
 
 from mqrouter.core.request import Answer
 from mqrouter.core.retry import Waiting
@@ -15,7 +16,7 @@ from mqrouter.core.timeline import Now
 from mqrouter.edge.store.checking import check
 from mqrouter.edge.store.reading import open_read_only, show_request
 from mqrouter.edge.store.salvage import salvage
-from mqrouter.edge.store.store import Store
+from mqrouter.edge.store.store import Policy, Store
 
 HUB = Waiting(("hub",), ("hub",))
 MAYBE = Answer(text="Maybe.", tier="edge", is_provisional=True)
@@ -88,3 +89,32 @@ async def test_salvage_asks_again_where_only_the_provisional_one_is_left(
     assert result.asked_again == 1
     with closing(sqlite3.connect(tmp_path / "new.db")) as db:
         assert db.execute("SELECT state FROM requests").fetchall() == [("received",)]
+
+
+@pytest.mark.parametrize("is_recovered", [True, False])
+async def test_better_answer_comes_after_what_a_new_life_has_published(
+    store: Store, database: FlakyDatabase, is_recovered: bool
+) -> None:
+    """SQLite alone would give it the number of the provisional one, which the deliverer is past."""
+    await provisional(store)
+    new_life = Store(database, Policy(QUEUE, 1000, 1000))
+    if is_recovered:
+        await new_life.recover(START_MS, ("hub", "edge"))
+    (first,) = await new_life.outbox_after(0, 9)
+    (lease,) = await new_life.claim("hub", ["hub"], 1, START_MS)
+    assert await new_life.finish(lease, Answer(text="Surely."), State.ANSWERED, START_MS, lease=lease.lease)
+    (last,) = await new_life.outbox_after(first.seq, 9)
+    assert b"Surely." in last.message.payload
+
+
+async def test_answer_after_a_purge_comes_after_what_a_new_life_has_published(
+    store: Store, database: FlakyDatabase
+) -> None:
+    await store.accept([refused(b"\xff")], START_MS)
+    new_life = Store(database, Policy(QUEUE, 1000, 1000))
+    await new_life.recover(START_MS, ("hub",))
+    (first,) = await new_life.outbox_after(0, 9)
+    await new_life.delivered(first, START_MS)
+    assert await new_life.purge(START_MS + 1, START_MS + 1) == 1
+    await new_life.accept([refused(b"\xfe")], START_MS)
+    assert len(await new_life.outbox_after(first.seq, 9)) == 1

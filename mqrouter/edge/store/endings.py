@@ -8,8 +8,8 @@ from dataclasses import replace
 
 from mqrouter.core.admission import Moves
 from mqrouter.core.encode import decode_answer, encode_answer
-from mqrouter.core.records import Seq, StoredRequest
-from mqrouter.core.request import Answer, Form
+from mqrouter.core.records import StoredRequest
+from mqrouter.core.request import Answer
 from mqrouter.core.states import ACTIVE, State
 from mqrouter.edge.store.history import note
 from mqrouter.edge.store.outbox import Outbox
@@ -32,7 +32,9 @@ def end(
 
     Where there is a provisional answer and no better one, that one is made the terminal answer instead of an error.
     """
-    answer, state = _settle(answer, state, _withdraw(db, request.seq, request.reply.form))
+    if (row := outbox.withdraw(db, request.seq)) is not None:
+        properties = dict(json.loads(row["user_properties"]))
+        answer, state = _settle(answer, state, decode_answer(row["payload"], request.reply.form, properties))
     expiry_ms = request.expires_at_ms if request.client_gave_expiry and request.expires_at_ms > now_ms else None
     message = encode_answer(answer, request.reply, request.id, expiry_ms)
     db.execute(
@@ -54,21 +56,13 @@ def end(
     note(db, [(request.seq, now_ms, state, answer.error_message or answer.tier)])
 
 
-def _withdraw(db: sqlite3.Connection, request: Seq, form: Form) -> Answer | None:
-    """The request has no provisional answer in the outbox any more; returns the one it had."""
-    row = db.execute(
-        "DELETE FROM outbox WHERE request = ? AND is_provisional = 1 RETURNING payload, user_properties", (request,)
-    ).fetchone()
-    return None if row is None else decode_answer(row["payload"], form, dict(json.loads(row["user_properties"])))
-
-
-def _settle(answer: Answer, state: State, provisional: Answer | None) -> tuple[Answer, State]:
-    """Returns how a request ends that may have had a provisional answer.
+def _settle(answer: Answer, state: State, provisional: Answer) -> tuple[Answer, State]:
+    """Returns how a request ends that has had a provisional answer.
 
     Where no better one came, for whatever reason, that text stands as the terminal answer, which says so; an operator's
     order to cancel is carried out all the same.
     """
-    if provisional is None or answer.error is ErrorCode.CANCELLED:
+    if answer.error is ErrorCode.CANCELLED:
         return answer, state
     if answer.error is None:
         return replace(answer, is_refined=True), state

@@ -57,6 +57,23 @@ class Outbox:
             ),
         )
 
+    def withdraw(self, db: sqlite3.Connection, request: Seq) -> sqlite3.Row | None:
+        """The request has no provisional answer any more; returns the row it had.
+
+        Its number is not given out again: who reads in order may be past it.
+        """
+        row: sqlite3.Row | None = db.execute(
+            "DELETE FROM outbox WHERE request = ? AND is_provisional = 1 RETURNING seq, payload, user_properties",
+            (request,),
+        ).fetchone()
+        if row is not None:
+            self._numbers.pass_over(row["seq"])
+        return row
+
+    def pass_over_all(self, db: sqlite3.Connection) -> None:
+        """At start: no number of an earlier life's answer is given out again, even once that answer is purged."""
+        self._numbers.next(db)
+
     def offer_again(self, db: sqlite3.Connection, request: Seq, now_ms: int) -> None:
         """The answer of this request, where it has one, is ready under a new number: after all already published."""
         db.execute(

@@ -103,6 +103,7 @@ class Store:
         `in_hand` are rows that were being decided when the process crashed (`has_crashed`: not the whole machine).
         Rows that wait for none of the configured `tiers` are decided again.
         """
+        await self._database.read(self._outbox.pass_over_all)
         recovery = await self._database.write(lambda db: leases.recover(db, self._outbox, now_ms, in_hand, has_crashed))
         await self._database.write(lambda db: self._accounts.recover(db, now_ms))
         await self._database.read(lambda db: self._accounts.load(db, now_ms))
