@@ -30,7 +30,7 @@ from mqrouter.edge.store.leases import Recovery
 from mqrouter.edge.store.salvage import latest_report
 from mqrouter.edge.store.space import Space
 from mqrouter.edge.store.store import Policy, Store
-from mqrouter.edge.system import LoopMonitor, ServiceManager, SystemClock, machine_clocks
+from mqrouter.edge.system import LoopMonitor, ServiceManager, SystemClock, machine_clocks, minute_of_day
 from mqrouter.edge.trainer import Trainer
 from mqrouter.errors import ConfigError, ErrorCode, MqrouterError, Problem, RequestError
 from mqrouter.flow.attempt import Attempts
@@ -41,6 +41,7 @@ from mqrouter.flow.feedback import Feedbacks
 from mqrouter.flow.forward import Lane
 from mqrouter.flow.intake import Intake
 from mqrouter.flow.judge import Judge
+from mqrouter.flow.keep_warm import KeepWarm
 from mqrouter.flow.metering import Metered
 from mqrouter.flow.ports import TierClient
 from mqrouter.flow.progress import Progress
@@ -197,6 +198,7 @@ class Daemon:
             if name in self._board.breakers and (left_ms := until_ms - self._clock.now_ms()) > 0:
                 self._board.hold(name, left_ms / 1000)
         self._workers: dict[str, ChatWorker] = {}
+        self._warmers: dict[str, KeepWarm] = {}
         self._lanes: list[Lane] = []
         topics, interval_s = wiring.topic_map(self._settings), self._settings.mqtt.progress_interval_s
         progress = Progress(self._link, topics, interval_s)
@@ -226,7 +228,10 @@ class Daemon:
             worker = self._workers[name] = wiring.chat_worker(self._settings, tier)
             stack.push_async_callback(worker.close)
             return worker
-        return await stack.enter_async_context(wiring.upstream_client(name, tier))
+        client = await stack.enter_async_context(wiring.upstream_client(name, tier))
+        if (rule := wiring.warm_rule(tier)) is not None:
+            self._warmers[f"warm.{name}"] = KeepWarm(name, client, rule, self._board, self._clock, minute_of_day)
+        return client
 
     def _build_report(self) -> Report:
         return Report(
@@ -299,6 +304,7 @@ class Daemon:
             topics=wiring.topic_map(self._settings),
         )
         supervisor.start({"decide": self._decide.run} | {f"lane.{lane.name}": lane.run for lane in self._lanes})
+        supervisor.start({name: warmer.run for name, warmer in self._warmers.items()})
         if (schedule := wiring.auto_tune(self._settings)) is not None:
             trainer = Trainer(self._loaded.files[0], self._settings.gateway.data_dir / "cache")
             tune = AutoTune(self._store, self._clock, schedule, trainer.retrain, self._take_head)

@@ -24,6 +24,11 @@ Probability = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", max_length=64)]
 
 
+URL = r"^https?://[^\s]+$"
+HOURS = r"^([01]\d|2[0-3]):[0-5]\d-([01]\d|2[0-3]):[0-5]\d$"
+Hours = Annotated[str, Field(pattern=HOURS)]
+
+
 class Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -297,7 +302,7 @@ class TierBase(Section):
 class LocalTier(TierBase):
     """The chat model on this device, in a process of its own."""
 
-    kind: Literal["local"] = Field(description="local, or openai")
+    kind: Literal["local"] = Field(description="local, openai, or ollama")
     model: Name = Field("smollm2-135m-instruct", description="name in `mqrouter models list`, or a file in models_dir")
     concurrency: Literal[1] = Field(1, description="the worker answers one question at a time")
     max_tokens: Count = Field(192, description="longest answer")
@@ -309,21 +314,60 @@ class LocalTier(TierBase):
     first_token_timeout_s: Seconds = Field(30.0, description="limit to the first token, model load included")
 
 
-class OpenAiTier(TierBase):
-    """Any OpenAI-compatible server: LM Studio, vLLM, llama-server, Ollama's /v1, hosted APIs."""
+class UpstreamTier(TierBase):
+    """A model server somewhere else: its address, its limits, and how it is kept warm."""
 
-    kind: Literal["openai"] = Field(description="local, or openai")
-    url: str = Field(pattern=r"^https?://[^\s]+$", description="base address, with /v1 where the server has it")
+    url: str = Field(pattern=URL, description="base address of the server")
     api_key: Secret | None = Field(None, description="bearer token, by reference")
     redact: bool = Field(
         False, description="may see questions that are private for data found in them, once that is replaced"
     )
+    ca_file: Path | None = Field(None, description="certificate authority; without it the system's are used")
     connect_timeout_s: Seconds = Field(5.0, description="limit for name look-up, TCP and TLS")
     first_token_timeout_s: Seconds = Field(60.0, description="limit to the first token; a cold load takes long")
     idle_timeout_s: Seconds = Field(20.0, description="limit between two tokens")
+    keep_warm_s: Seconds | None = Field(None, description="an unused model is kept loaded by a call this often")
+    keep_warm_hours: Hours | None = Field(None, description="the hours of the day for that, without it all of them")
+
+    @model_validator(mode="after")
+    def _has_warmth_for_its_hours(self) -> Self:
+        if self.keep_warm_hours is not None and self.keep_warm_s is None:
+            raise ValueError("keep_warm_hours needs keep_warm_s")
+        return self
 
 
-Tier = Annotated[LocalTier | OpenAiTier, Field(discriminator="kind")]
+class OpenAiTier(UpstreamTier):
+    """Any OpenAI-compatible server: LM Studio, vLLM, llama-server, LiteLLM, hosted APIs."""
+
+    kind: Literal["openai"] = Field(description="local, openai, or ollama")
+    url: str = Field(pattern=URL, description="base address, with /v1 where the server has it")
+
+
+class OllamaTier(UpstreamTier):
+    """Ollama by its own API, which knows how long a model stays in memory."""
+
+    kind: Literal["ollama"] = Field(description="local, openai, or ollama")
+    url: str = Field(pattern=URL, description="base address, without /api")
+    keep_alive_s: float | None = Field(
+        None,
+        ge=-1,
+        allow_inf_nan=False,
+        description="how long the model stays loaded after a question; -1 for ever; without it the server's choice",
+    )
+    context_tokens: Count | None = Field(None, description="context window to load with; without it the server's")
+    think: bool | None = Field(None, description="of thinking models; without it the model's own way")
+
+    @model_validator(mode="after")
+    def _is_fit_for_ollama(self) -> Self:
+        if self.url.rstrip("/").endswith(("/api", "/v1")):
+            raise ValueError('url is the address before /api; for /v1 there is kind = "openai"')
+        is_short = self.keep_alive_s is not None and self.keep_alive_s >= 0
+        if self.keep_warm_s is not None and is_short and self.keep_warm_s >= (self.keep_alive_s or 0):
+            raise ValueError("keep_warm_s must be below keep_alive_s: the model would be gone in between")
+        return self
+
+
+Tier = Annotated[LocalTier | OpenAiTier | OllamaTier, Field(discriminator="kind")]
 
 
 class Retry(Section):

@@ -18,11 +18,12 @@ from mqrouter.core.policy import TierFacts
 from mqrouter.core.privacy import Privacy
 from mqrouter.core.spending import Meter, TierLimits
 from mqrouter.core.topics import TopicMap, build_topic_map
+from mqrouter.core.warmth import WarmRule, parse_hours
 from mqrouter.edge.chat import ChatOptions, ChatWorker
 from mqrouter.edge.embedder import EmbeddingModel, LlamaEmbedder
 from mqrouter.edge.example_vectors import ExampleVectors, Matrix
 from mqrouter.edge.mqtt.options import LinkOptions, TlsFiles
-from mqrouter.edge.upstream import OpenAiClient, UpstreamOptions
+from mqrouter.edge.upstream import OllamaOptions, OllamaWire, OpenAiWire, UpstreamClient, UpstreamOptions
 from mqrouter.errors import ConfigError, Problem
 from mqrouter.flow.attempt import AttemptLimits
 from mqrouter.flow.auto_tune import Schedule
@@ -37,7 +38,7 @@ from mqrouter.routing.head import Head
 from mqrouter.routing.registry import Strategies, strategy_factory, strategy_names
 from mqrouter.routing.strategy import Options, RouteExamples, Rule, Strategy, Weights
 from mqrouter.routing.tier_order import TierOrder
-from mqrouter.settings import LocalTier, OpenAiTier, Protocol, Secret, Settings, Tier, default_threads
+from mqrouter.settings import LocalTier, OllamaTier, Protocol, Secret, Settings, Tier, UpstreamTier, default_threads
 
 log = structlog.get_logger("routing")
 
@@ -142,22 +143,32 @@ def attempt_limits(settings: Settings, tier: Tier) -> AttemptLimits:
     )
 
 
-def upstream_client(name: str, tier: OpenAiTier) -> OpenAiClient:
+def upstream_client(name: str, tier: UpstreamTier) -> UpstreamClient:
     """Raises ConfigError where the key's reference leads nowhere."""
-    return OpenAiClient(
-        UpstreamOptions(
-            name=name,
-            url=tier.url,
-            model=tier.model,
-            api_key=_secret(tier.api_key, f"tiers.{name}.api_key"),
-            max_tokens=tier.max_tokens,
-            temperature=tier.temperature,
-            concurrency=tier.concurrency,
-            connect_timeout_s=tier.connect_timeout_s,
-            first_token_timeout_s=tier.first_token_timeout_s,
-            idle_timeout_s=tier.idle_timeout_s,
-        )
+    options = UpstreamOptions(
+        name=name,
+        url=tier.url,
+        model=tier.model,
+        api_key=_secret(tier.api_key, f"tiers.{name}.api_key"),
+        max_tokens=tier.max_tokens,
+        temperature=tier.temperature,
+        concurrency=tier.concurrency,
+        connect_timeout_s=tier.connect_timeout_s,
+        first_token_timeout_s=tier.first_token_timeout_s,
+        idle_timeout_s=tier.idle_timeout_s,
+        ca_file=tier.ca_file,
     )
+    if isinstance(tier, OllamaTier):
+        own = OllamaOptions(tier.keep_alive_s, tier.context_tokens, tier.think)
+        return UpstreamClient(options, OllamaWire(options, own))
+    return UpstreamClient(options, OpenAiWire(options))
+
+
+def warm_rule(tier: Tier) -> WarmRule | None:
+    """Returns when the tier's model is kept loaded; None where that is off."""
+    if not isinstance(tier, UpstreamTier) or tier.keep_warm_s is None:
+        return None
+    return WarmRule(tier.keep_warm_s, None if tier.keep_warm_hours is None else parse_hours(tier.keep_warm_hours))
 
 
 def chat_worker(settings: Settings, tier: LocalTier) -> ChatWorker:

@@ -13,7 +13,7 @@ import pytest
 
 from mqrouter.cli.main import COMMANDS, cli
 from mqrouter.errors import ErrorCode
-from mqrouter.settings import OpenAiTier, Route
+from mqrouter.settings import OllamaTier, Route
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -59,7 +59,7 @@ def test_error_codes_are_the_table() -> None:
 def test_example_configuration_loads() -> None:
     (text,) = _blocks("toml")
     table = tomllib.loads(text)
-    assert OpenAiTier.model_validate(table["tiers"]["hub"]).model
+    assert OllamaTier.model_validate(table["tiers"]["hub"]).model
     assert Route.model_validate(table["routes"]["crop_disease"]).to == ["hub", "regional"]
 
 

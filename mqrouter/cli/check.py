@@ -79,7 +79,7 @@ def _warnings(settings: Settings) -> Iterator[tuple[KeyPath, str]]:
     yield from _secret_warnings(settings)
     yield from _disk_warnings(settings)
     for name, tier in settings.tiers.items():
-        host = urlsplit(tier.url).hostname or "" if tier.kind == "openai" else ""
+        host = "" if tier.kind == "local" else urlsplit(tier.url).hostname or ""
         if host.endswith((".example", ".example.com")):
             yield ("tiers", name, "url"), f"{host} is the starting configuration's; set your own or remove the tier"
 

@@ -20,7 +20,7 @@ from mqrouter.config.sources import Merged, Variable, read
 from mqrouter.config.toml_positions import KeyPath
 from mqrouter.config.words import findings, strictly
 from mqrouter.errors import ConfigError, Problem
-from mqrouter.settings import Routing, Settings, Tls
+from mqrouter.settings import Routing, Settings, Tls, UpstreamTier
 
 PLACES = (Path("mqrouter.toml"), Path("/etc/mqrouter/mqrouter.toml"))
 
@@ -183,7 +183,9 @@ def _cross_checked(merged: Merged, strategies: Collection[str] | None) -> list[F
         strategies = _strategies(parts) if strategies is None else strategies
         found += [_explained(finding, merged.data) for finding in reference_findings(parts, strategies)]
     if parts.mqtt is not None:
-        found += _tls_findings(parts.mqtt.tls, merged.main.absolute().parent)
+        found += _file_findings(parts.mqtt.tls, ("mqtt", "tls"), merged.main.absolute().parent)
+    for name, tier in parts.upstream_tiers.items():
+        found += _file_findings(tier, ("tiers", name), merged.main.absolute().parent)
     return [finding for finding in found if not parts.has_dropped(finding.path)]
 
 
@@ -204,8 +206,8 @@ def _strategies(parts: Understood) -> Collection[str]:
     return strategy_names()
 
 
-def _tls_findings(tls: Tls, folder: Path) -> Iterator[Finding]:
-    for key, file in leaves(tls, ("mqtt", "tls")):
+def _file_findings(section: Tls | UpstreamTier, path: KeyPath, folder: Path) -> Iterator[Finding]:
+    for key, file in leaves(section, path):
         try:
             missing = isinstance(file, Path) and not _exists(_anchored(file, folder))
         except RuntimeError:

@@ -13,7 +13,20 @@ from mqrouter.config.toml_positions import KeyPath
 from mqrouter.config.words import strictly
 from mqrouter.core.contact_data import is_region
 from mqrouter.core.topics import why_not_a_filter
-from mqrouter.settings import Abstain, Gateway, Listener, Mqtt, Privacy, Route, Routing, Settings, WhenOffline
+from mqrouter.settings import (
+    Abstain,
+    Gateway,
+    Listener,
+    Mqtt,
+    OllamaTier,
+    OpenAiTier,
+    Privacy,
+    Route,
+    Routing,
+    Settings,
+    UpstreamTier,
+    WhenOffline,
+)
 
 SectionT = TypeVar("SectionT", bound=BaseModel)
 
@@ -35,6 +48,7 @@ class Understood:
     routes: dict[str, Route]
     has_routes: bool
     tier_kinds: dict[str, object] | None
+    upstream_tiers: dict[str, UpstreamTier]
     prompt_names: frozenset[str] | None
     dropped: frozenset[KeyPath]
 
@@ -57,6 +71,7 @@ def understood(data: dict[str, Any]) -> Understood:
         routes=_parts(Route, _table(data, "routes").items(), "routes", dropped),
         has_routes=bool(data.get("routes")),
         tier_kinds=_tier_kinds(data),
+        upstream_tiers=_upstream_tiers(data, dropped),
         prompt_names=frozenset(_table(data, "prompts")) if isinstance(data.get("prompts", {}), dict) else None,
         dropped=frozenset(dropped),
     )
@@ -97,6 +112,14 @@ def _tier_kinds(data: dict[str, Any]) -> dict[str, object] | None:
     return {name: tier.get("kind") if isinstance(tier, dict) else None for name, tier in data["tiers"].items()}
 
 
+def _upstream_tiers(data: dict[str, Any], dropped: set[KeyPath]) -> dict[str, UpstreamTier]:
+    tiers = [(name, tier) for name, tier in _table(data, "tiers").items() if isinstance(tier, dict)]
+    found: dict[str, UpstreamTier] = {}
+    found |= _parts(OpenAiTier, [pair for pair in tiers if pair[1].get("kind") == "openai"], "tiers", dropped)
+    found |= _parts(OllamaTier, [pair for pair in tiers if pair[1].get("kind") == "ollama"], "tiers", dropped)
+    return found
+
+
 def reference_findings(parts: Understood, strategies: Collection[str]) -> Iterator[Finding]:
     """Yields each name that leads nowhere. Needs every file: the name may stand in the one that is broken."""
     if not parts.has_routes:
@@ -127,7 +150,7 @@ def _target_findings(path: KeyPath, target: Route | Abstain, parts: Understood) 
 
 def _can_answer_locally(parts: Understood) -> bool:
     """A tier whose kind cannot be told gets the benefit of the doubt."""
-    return parts.tier_kinds is None or any(kind != "openai" for kind in parts.tier_kinds.values())
+    return parts.tier_kinds is None or any(kind not in ("openai", "ollama") for kind in parts.tier_kinds.values())
 
 
 def _missing(path: KeyPath, noun: str, name: str, known: Collection[str] | None) -> Iterator[Finding]:

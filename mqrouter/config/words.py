@@ -12,12 +12,13 @@ from pydantic_core import ErrorDetails
 
 from mqrouter.config.keys import Finding, did_you_mean, has_value, section_at, value_at
 from mqrouter.config.toml_positions import KeyPath
-from mqrouter.settings import LocalTier, OpenAiTier, Secret
+from mqrouter.settings import HOURS, URL, LocalTier, OllamaTier, OpenAiTier, Secret
 
 _NAME = 'must start with a letter or digit and hold only letters, digits, "_", "." and "-", not {value}'
 _PATTERNS = {
     "^[A-Za-z0-9][A-Za-z0-9_.-]*$": _NAME,
-    r"^https?://[^\s]+$": "must be an address that begins with http:// or https://, without spaces, not {value}",
+    HOURS: 'must be two times of day like "06:00-20:00", not {value}',
+    URL: "must be an address that begins with http:// or https://, without spaces, not {value}",
 }
 _TEMPLATES = {
     "int_type": "must be a whole number, not {value}",
@@ -40,6 +41,8 @@ _TEMPLATES = {
     "value_error": "{error}",
 }
 
+
+_TIERS: tuple[type[BaseModel], ...] = (LocalTier, OpenAiTier, OllamaTier)
 
 # Without the value: whoever wrote the secret itself here does not want it in a log as well.
 _SECRET = 'must be a reference to the secret: { env = "NAME" }, { file = "PATH" } or { credential = "NAME" }'
@@ -114,13 +117,14 @@ def _unknown(path: KeyPath, detail: ErrorDetails, data: dict[str, Any]) -> Findi
 
 
 def _other_kind(section: object, name: str) -> str:
-    for ours, other in ((LocalTier, OpenAiTier), (OpenAiTier, LocalTier)):
-        if section is ours and name in other.model_fields:
-            return f'; only tiers of kind "{_kind(other)}" have it, this one is "{_kind(ours)}"'
-    return ""
+    ours = next((tier for tier in _TIERS if tier is section), None)
+    having = " or ".join(f'"{_kind(tier)}"' for tier in _TIERS if name in tier.model_fields)
+    if ours is None or not having:
+        return ""
+    return f'; only tiers of kind {having} have it, this one is "{_kind(ours)}"'
 
 
-def _kind(tier: type[LocalTier] | type[OpenAiTier]) -> str:
+def _kind(tier: type[BaseModel]) -> str:
     return str(get_args(tier.model_fields["kind"].annotation)[0])
 
 
@@ -142,12 +146,13 @@ def _tag_missing(path: KeyPath, detail: ErrorDetails, data: dict[str, Any]) -> F
 
 def _tag_invalid(path: KeyPath, detail: ErrorDetails, data: dict[str, Any]) -> Finding:
     value = value_at(data, (*path, "kind"))
-    near = did_you_mean(value, (_kind(LocalTier), _kind(OpenAiTier))) if isinstance(value, str) else ""
+    near = did_you_mean(value, tuple(map(_kind, _TIERS))) if isinstance(value, str) else ""
     return Finding((*path, "kind"), f"must be {_kinds()}, not {shown(value)}{near}")
 
 
 def _kinds() -> str:
-    return f'"{_kind(LocalTier)}" or "{_kind(OpenAiTier)}"'
+    *first, last = (f'"{_kind(tier)}"' for tier in _TIERS)
+    return f"{', '.join(first)} or {last}"
 
 
 _SPECIAL: dict[str, Callable[[KeyPath, ErrorDetails, dict[str, Any]], Finding]] = {

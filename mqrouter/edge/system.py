@@ -25,6 +25,12 @@ def machine_clocks() -> Clocks:
     return Clocks(int(1000 * time.time()), int(1000 * time.monotonic()), boot_id)
 
 
+def minute_of_day() -> int:
+    """Returns the minutes since midnight, local time."""
+    now = time.localtime()
+    return 60 * now.tm_hour + now.tm_min
+
+
 class SystemClock:
     """The gateway's own time, carried by the clock that counts since the boot: one that is set moves nothing."""
 

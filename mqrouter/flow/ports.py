@@ -97,6 +97,12 @@ class TierClient(Protocol):
         ...
 
 
+class WarmableTier(Protocol):
+    async def warm(self) -> None:
+        """The model is loaded, and stays so for a while; writes no answer. Raises what `stream` raises."""
+        ...
+
+
 class DatabaseSize(Protocol):
     """Bytes in use, bytes that are not, and whether those can be given back one by one."""
 

@@ -37,6 +37,8 @@ class TierBoard:
         """Tiers an operator holds back: for the requests they are as good as down."""
         self.latencies = {name: RecentLatency() for name in breakers}
         """Of whole answers that were fit to send."""
+        self.used_at_s: dict[str, float] = {}
+        """When each tier gave its latest answer, by the monotonic clock."""
         self._clock = clock
         self._chance = chance
 
@@ -104,6 +106,7 @@ class TierBoard:
     def answered(self, name: str, latency_ms: float) -> None:
         """The tier gave a whole answer that is fit to send, `latency_ms` after it was asked."""
         self.latencies[name].add(latency_ms)
+        self.used_at_s[name] = self._clock.monotonic_s()
         self.succeeded(name)
 
     def succeeded(self, name: str) -> None:

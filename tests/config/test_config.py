@@ -4,7 +4,7 @@ import os
 import subprocess
 import sys
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any, get_args
 
@@ -99,10 +99,10 @@ def test_wrong_value_is_named_in_plain_words(line: str, problem: str) -> None:
 @pytest.mark.parametrize(
     ("tier", "problem"),
     [
-        ('model = "m"', '2:8: tiers.hub.kind: is required: "local" or "openai"'),
+        ('model = "m"', '2:8: tiers.hub.kind: is required: "local", "openai" or "ollama"'),
         (
             'kind = "opnai"',
-            '3:1: tiers.hub.kind: must be "local" or "openai", not the text "opnai"; did you mean "openai"?',
+            '3:1: tiers.hub.kind: must be "local", "openai" or "ollama", not the text "opnai"; did you mean "openai"?',
         ),
         (
             'kind = "openai"\nmodel = "m"',
@@ -119,9 +119,29 @@ def test_wrong_value_is_named_in_plain_words(line: str, problem: str) -> None:
         ),
         (
             'kind = "local"\nurl = "http://x"',
-            '4:1: tiers.hub.url: unknown key; only tiers of kind "openai" have it, this one is "local"',
+            '4:1: tiers.hub.url: unknown key; only tiers of kind "openai" or "ollama" have it, this one is "local"',
         ),
         ('kind = "local"\nconcurrency = 2', "4:1: tiers.hub.concurrency: must be 1, not 2"),
+        (
+            'kind = "openai"\nurl = "http://x"\nmodel = "m"\nkeep_alive_s = 60',
+            '6:1: tiers.hub.keep_alive_s: unknown key; only tiers of kind "ollama" have it, this one is "openai"',
+        ),
+        (
+            'kind = "ollama"\nurl = "http://x/v1"\nmodel = "m"',
+            '2:8: tiers.hub: url is the address before /api; for /v1 there is kind = "openai"',
+        ),
+        (
+            'kind = "ollama"\nurl = "http://x"\nmodel = "m"\nkeep_alive_s = 300\nkeep_warm_s = 300',
+            "2:8: tiers.hub: keep_warm_s must be below keep_alive_s: the model would be gone in between",
+        ),
+        (
+            'kind = "ollama"\nurl = "http://x"\nmodel = "m"\nkeep_warm_hours = "06:00-20:00"',
+            "2:8: tiers.hub: keep_warm_hours needs keep_warm_s",
+        ),
+        (
+            'kind = "openai"\nurl = "http://x"\nmodel = "m"\nkeep_warm_s = 60\nkeep_warm_hours = "6-20"',
+            '7:1: tiers.hub.keep_warm_hours: must be two times of day like "06:00-20:00", not the text "6-20"',
+        ),
     ],
 )
 def test_tier_problems_name_the_key_without_the_union(tier: str, problem: str) -> None:
@@ -486,6 +506,15 @@ def test_answer_may_not_match_the_filter_of_another_listener() -> None:
     assert found.endswith('"b/+" (mqrouter.toml:15:1)')
 
 
+@pytest.mark.parametrize("kind", ["openai", "ollama"])
+def test_certificate_authority_of_a_tier_has_to_exist(kind: str) -> None:
+    tier = f'[tiers.hub]\nkind = "{kind}"\nurl = "https://x"\nmodel = "m"\nca_file = "nowhere.crt"\n'
+
+    assert problems(tier + VALID) == [
+        f"mqrouter.toml:5:1: tiers.hub.ca_file: there is no file {Path.cwd() / 'nowhere.crt'}"
+    ]
+
+
 def test_tls_files_have_to_exist() -> None:
     Path("there.key").touch()
     found = problems(VALID + '[mqtt.tls]\ncert_file = "nowhere.crt"\nkey_file = "there.key"\n')
@@ -557,7 +586,11 @@ def test_secret_in_its_variable_stays_a_reference() -> None:
         ("MQROUTER_MQTT__HOTS", "x", 'unknown key; did you mean "host"?'),
         ("MQROUTER_MQTT__HOST__NAME", "x", "mqtt.host is no table; set it as a whole"),
         ("MQROUTER_LIMITS", "{ max_json_depth = 0 }", "limits.max_json_depth: must be at least 1, not 0"),
-        ("MQROUTER_TIERS__EDGE", '{ kind = "x" }', 'tiers.edge.kind: must be "local" or "openai", not the text "x"'),
+        (
+            "MQROUTER_TIERS__EDGE",
+            '{ kind = "x" }',
+            'tiers.edge.kind: must be "local", "openai" or "ollama", not the text "x"',
+        ),
         ("MQROUTER_MQTT_HOST", "x", "sets nothing; did you mean MQROUTER_MQTT__HOST?"),
     ],
 )
@@ -702,11 +735,12 @@ def sections(data: object, path: KeyPath = ()) -> Iterator[tuple[KeyPath, type[B
 def test_starter_shows_every_key() -> None:
     data = uncommented()
     sparse = {("tiers", "regional"), ("tiers", "datacenter")}
+    of_hub: dict[KeyPath, Collection[str]] = {("tiers", "barn"): OpenAiTier.model_fields.keys()}
     missing = [
         dotted((*path, key))
         for path, section, value in sections(data)
         if section is not Secret and path not in sparse
-        for key in section.model_fields.keys() - value.keys() - {"routes", "prompts"}
+        for key in section.model_fields.keys() - set(of_hub.get(path, ())) - value.keys() - {"routes", "prompts"}
     ]
 
     assert missing == []

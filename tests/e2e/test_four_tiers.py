@@ -15,14 +15,10 @@ import pytest
 from aiohttp import web
 from harness import WAIT_S, Behaviour, Call, Gateway, Mosquitto, Process, Requester, StubTier, poll, run_cli
 
-from mqrouter import settings as settings_module
 from mqrouter.config import load
 from mqrouter.starter import starter_dir
 
-pytestmark = [
-    pytest.mark.real_model,
-    pytest.mark.skipif(not hasattr(settings_module, "OllamaTier"), reason='there is no kind = "ollama" here'),
-]
+pytestmark = pytest.mark.real_model
 
 CONFIG = starter_dir() / "four_tiers.toml"
 ASK = "mqrouter/farm/ask/device"
@@ -149,7 +145,7 @@ def down(farm: Farm, *names: str) -> None:
         farm.tiers[name].stop()
 
 
-ROUTES = load(CONFIG, {}).settings.routes if hasattr(settings_module, "OllamaTier") else {}
+ROUTES = load(CONFIG, {}).settings.routes
 
 
 def test_check_accepts_it_and_names_what_is_left_to_set(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mqrouter.edge.sse import MAX_LINE_BYTES, SseParser
+from mqrouter.edge.upstream.sse import MAX_LINE_BYTES, SseParser
 
 STREAM = (
     b': a comment\r\n\r\nevent: message\ndata: {"a": 1}\n\ndata:two\ndata: lines\n\nid: 7\nretry: 5\n\n'

@@ -1,115 +1,31 @@
-"""An OpenAI-compatible tier, over a real connection: what it sends, and what it makes of every way to fail."""
+"""The OpenAI wire form, over a real connection: what is sent, and what is made of every answer and refusal."""
 
 from __future__ import annotations
 
 import asyncio
 import email.utils
 import json
-import socket
-import struct
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import replace
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
-from aiohttp import web
-from pydantic import SecretStr
-
-from mqrouter.core.events import Delta, Done, TierCall, TierEvent
-from mqrouter.core.request import Message
-from mqrouter.edge import upstream
-from mqrouter.edge.upstream import OpenAiClient, UpstreamOptions, retry_after_s
-from mqrouter.errors import CredentialsError, PermanentError, TransientError, UnreachableError
-
-OPTIONS = UpstreamOptions(
-    name="hub",
-    url="http://127.0.0.1:1/v1",
-    model="asked-model",
-    api_key=SecretStr("sk-secret"),
-    max_tokens=64,
-    temperature=0.2,
-    concurrency=2,
-    connect_timeout_s=2.0,
-    first_token_timeout_s=2.0,
-    idle_timeout_s=2.0,
+from openai_server import (
+    CALL,
+    DONE,
+    USAGE,
+    WHOLE,
+    Server,
+    ask,
+    chunk,
+    openai,
+    raw_server,
+    text_of,
 )
-CALL = TierCall("r1", (Message("system", "Be brief."), Message("user", "wet?")), 30.0)
-Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
-
-def chunk(text: str | None = None, *, finish: str | None = None, **more: Any) -> bytes:
-    delta = {} if text is None else {"content": text}
-    value = {"model": "real-model", "choices": [{"index": 0, "delta": delta, "finish_reason": finish}]} | more
-    return b"data: " + json.dumps(value).encode() + b"\n\n"
-
-
-USAGE = chunk(choices=[], usage={"prompt_tokens": 11, "completion_tokens": 2})
-DONE = b"data: [DONE]\n\n"
-WHOLE = {
-    "model": "real-model",
-    "choices": [{"message": {"role": "assistant", "content": "Very wet."}, "finish_reason": "stop"}],
-    "usage": {"prompt_tokens": 11, "completion_tokens": 2},
-}
-
-
-class Server:
-    """Answers chat completions as `handler` says, and remembers what it was asked."""
-
-    def __init__(self) -> None:
-        self.handler: Handler = self.streamed(chunk("Yes"), chunk(finish="stop"), DONE)
-        self.models_status = 200
-        self.requests: list[tuple[dict[str, str], dict[str, Any]]] = []
-        self.url = ""
-
-    @staticmethod
-    def streamed(
-        *chunks: bytes, pause: asyncio.Event | None = None, content_type: str = "text/event-stream"
-    ) -> Handler:
-        """With `pause` the server falls silent before the last chunk."""
-
-        async def handle(request: web.Request) -> web.StreamResponse:
-            response = web.StreamResponse(headers={"Content-Type": content_type})
-            await response.prepare(request)
-            for number, data in enumerate(chunks):
-                if pause is not None and number == len(chunks) - 1:
-                    await pause.wait()
-                await response.write(data)
-            return response
-
-        return handle
-
-    @staticmethod
-    def status(status: int, body: Any = None, **headers: str) -> Handler:
-        async def handle(_: web.Request) -> web.StreamResponse:
-            return web.json_response(
-                {"error": {"message": "said so"}} if body is None else body, status=status, headers=headers
-            )
-
-        return handle
-
-    async def chat(self, request: web.Request) -> web.StreamResponse:
-        self.requests.append((dict(request.headers), await request.json()))
-        return await self.handler(request)
-
-    async def models(self, _: web.Request) -> web.Response:
-        return web.json_response({"data": []}, status=self.models_status)
-
-    @asynccontextmanager
-    async def running(self) -> AsyncIterator[Server]:
-        app = web.Application()
-        app.add_routes([web.post("/v1/chat/completions", self.chat), web.get("/v1/models", self.models)])
-        runner = web.AppRunner(app, shutdown_timeout=0.1)
-        await runner.setup()
-        site = web.TCPSite(runner, "127.0.0.1", 0)
-        await site.start()
-        assert site._server is not None
-        self.url = f"http://127.0.0.1:{site._server.sockets[0].getsockname()[1]}/v1"  # type: ignore[attr-defined]
-        try:
-            yield self
-        finally:
-            await runner.cleanup()
+from mqrouter.core.events import Delta, Done
+from mqrouter.edge.upstream.refusals import retry_after_s
+from mqrouter.errors import CredentialsError, PermanentError, TransientError, UnreachableError
 
 
 @pytest.fixture
@@ -118,32 +34,24 @@ async def server() -> AsyncIterator[Server]:
         yield server
 
 
-async def ask(url: str, **options: Any) -> list[TierEvent]:
-    async with OpenAiClient(replace(OPTIONS, url=url, **options)) as client:
-        return [event async for event in client.stream(CALL)]
-
-
-def text_of(events: list[TierEvent]) -> str:
-    return "".join(event.text for event in events if isinstance(event, Delta))
-
-
-@asynccontextmanager
-async def raw_server(
-    handle: Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]],
-) -> AsyncIterator[str]:
-    """A server that is free to break HTTP."""
-    server = await asyncio.start_server(handle, "127.0.0.1", 0)
-    async with server:
-        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1"
-
-
 # --- what is sent and what comes back ---------------------------------------------------------------
 
 
 async def test_streamed_answer_comes_in_pieces_with_its_usage(server: Server) -> None:
     server.handler = server.streamed(chunk(""), chunk("Ye"), chunk("s."), chunk(finish="stop"), USAGE, DONE)
     events = await ask(server.url)
-    assert events == [Delta("Ye"), Delta("s."), Done("stop", "real-model", 11, 2)]
+    assert (text_of(events), events[-1]) == ("Yes.", Done("stop", "real-model", 11, 2))
+
+
+async def test_text_is_handed_on_as_it_comes(server: Server) -> None:
+    pause = asyncio.Event()
+    server.handler = server.streamed(chunk("Ye"), chunk("s.", finish="stop"), pause=pause)
+    async with openai(server.url) as tier:
+        stream = tier.stream(CALL)
+        assert await anext(stream) == Delta("Ye")
+        pause.set()
+        assert await anext(stream) == Delta("s.")
+        await stream.aclose()
 
 
 async def test_stream_without_done_marker_ends_with_its_finish_reason(server: Server) -> None:
@@ -245,8 +153,20 @@ async def test_body_shorter_than_announced_is_a_failed_attempt() -> None:
             await ask(url)
 
 
+async def test_filtered_answer_is_refused_and_not_taken_for_whole(server: Server) -> None:
+    server.handler = server.streamed(chunk("Half"), chunk(finish="content_filter"), DONE)
+    with pytest.raises(PermanentError, match="filter"):
+        await ask(server.url)
+
+
+async def test_web_page_in_place_of_an_answer_is_said_to_be_one(server: Server) -> None:
+    server.handler = server.streamed(b"<html>Log in here</html>", content_type="text/html; charset=utf-8")
+    with pytest.raises(TransientError, match="web page"):
+        await ask(server.url)
+
+
 async def test_endless_answer_is_cut(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(upstream, "MAX_ANSWER_BYTES", 10_000)
+    monkeypatch.setattr("mqrouter.edge.upstream.body.MAX_ANSWER_BYTES", 10_000)
     server.handler = server.streamed(*[chunk("x" * 1000)] * 50)
     with pytest.raises(TransientError, match="larger than 10000 bytes"):
         await ask(server.url)
@@ -333,163 +253,3 @@ async def test_question_is_never_sent_on_to_another_address(server: Server, stat
         with pytest.raises(UnreachableError, match=f"HTTP {status}"):
             await ask(server.url)
         assert elsewhere.requests == []
-
-
-# --- the connection ---------------------------------------------------------------------------------
-
-
-async def test_refused_connection_is_unreachable() -> None:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        url = f"http://127.0.0.1:{probe.getsockname()[1]}/v1"
-    with pytest.raises(UnreachableError, match="cannot connect"):
-        await ask(url)
-
-
-async def test_unknown_name_is_unreachable() -> None:
-    with pytest.raises(UnreachableError):
-        await ask("http://no-such-host.invalid/v1")
-
-
-async def test_connection_that_is_never_made_is_unreachable() -> None:
-    with socket.socket() as full:
-        full.bind(("127.0.0.1", 0))
-        full.listen(0)
-        async with AsyncExitStack() as stack:
-            for _ in range(4):  # the backlog is full: further connections hang
-                waiting = stack.enter_context(socket.socket())
-                waiting.setblocking(False)
-                waiting.connect_ex(full.getsockname())
-            with pytest.raises(UnreachableError, match=r"no connection within 0\.2 s"):
-                await ask(f"http://127.0.0.1:{full.getsockname()[1]}/v1", connect_timeout_s=0.2)
-
-
-async def test_slow_first_token_is_cut(server: Server) -> None:
-    async def silent(_: web.Request) -> web.StreamResponse:
-        await asyncio.Event().wait()
-        raise AssertionError
-
-    server.handler = silent
-    with pytest.raises(TransientError, match=r"no answer within 0\.2 s") as caught:
-        await ask(server.url, first_token_timeout_s=0.2)
-    assert not isinstance(caught.value, UnreachableError)
-
-
-async def test_headers_without_a_first_token_are_cut(server: Server) -> None:
-    server.handler = server.streamed(b"", DONE, pause=asyncio.Event())
-    with pytest.raises(TransientError, match=r"silent for 0\.2 s"):
-        await ask(server.url, first_token_timeout_s=0.2, idle_timeout_s=30.0)
-
-
-async def test_silence_between_tokens_is_cut(server: Server) -> None:
-    server.handler = server.streamed(chunk("Half"), DONE, pause=asyncio.Event())
-    with pytest.raises(TransientError, match=r"silent for 0\.2 s"):
-        await ask(server.url, first_token_timeout_s=30.0, idle_timeout_s=0.2)
-
-
-@pytest.mark.parametrize("with_reset", [False, True])
-async def test_dropped_kept_alive_connection_is_replaced_at_once(with_reset: bool) -> None:
-    connections = 0
-    body = json.dumps(WHOLE).encode()
-    answer = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body)
-
-    async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        nonlocal connections
-        connections += 1
-        await read_request(reader)
-        writer.write(answer)
-        await writer.drain()
-        await reader.readuntil(b"\r\n\r\n")  # the second request on the same connection
-        if with_reset:
-            linger = struct.pack("ii", 1, 0)  # close with a reset instead of an orderly end
-            writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
-            writer.transport.abort()
-        writer.close()
-
-    async with raw_server(handle) as url, OpenAiClient(replace(OPTIONS, url=url)) as client:
-        for _ in range(2):
-            assert text_of([event async for event in client.stream(CALL)]) == "Very wet."
-    assert connections == 2
-
-
-async def read_request(reader: asyncio.StreamReader) -> None:
-    head = await reader.readuntil(b"\r\n\r\n")
-    length = next(int(line[15:]) for line in head.split(b"\r\n") if line.lower().startswith(b"content-length:"))
-    await reader.readexactly(length)
-
-
-async def test_server_that_always_hangs_up_is_tried_twice_and_no_more() -> None:
-    connections = 0
-
-    async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        nonlocal connections
-        connections += 1
-        await read_request(reader)
-        writer.close()
-
-    async with raw_server(handle) as url:
-        with pytest.raises(TransientError) as caught:
-            await ask(url)
-    assert not isinstance(caught.value, UnreachableError)
-    assert connections == 2
-
-
-async def test_answer_that_is_not_http_is_a_failed_attempt() -> None:
-    async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await read_request(reader)
-        writer.write(b"SSH-2.0-OpenSSH_9.2\r\n")
-        writer.close()
-
-    async with raw_server(handle) as url:
-        with pytest.raises(TransientError):
-            await ask(url)
-
-
-async def test_reader_that_leaves_ends_the_generation(server: Server) -> None:
-    gone = asyncio.Event()
-
-    async def endless(request: web.Request) -> web.StreamResponse:
-        response = web.StreamResponse()
-        await response.prepare(request)
-        try:
-            while True:
-                await response.write(chunk("and "))
-                await asyncio.sleep(0.001)
-        except (ConnectionError, asyncio.CancelledError):
-            gone.set()
-            raise
-
-    server.handler = endless
-    async with OpenAiClient(replace(OPTIONS, url=server.url)) as client:
-        stream = client.stream(CALL)
-        assert await anext(stream) == Delta("and ")
-        await stream.aclose()
-        async with asyncio.timeout(5):
-            await gone.wait()
-
-
-# --- probes -----------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("status", "is_up"),
-    [(200, True), (404, True), (405, True), (401, False), (403, False), (429, False), (500, False), (503, False)],
-)
-async def test_probe_asks_for_the_models_and_never_for_a_generation(server: Server, status: int, is_up: bool) -> None:
-    server.models_status = status
-    async with OpenAiClient(replace(OPTIONS, url=server.url)) as client:
-        assert await client.probe() is is_up
-    assert server.requests == []
-
-
-async def test_probe_of_nobody_is_false(monkeypatch: pytest.MonkeyPatch) -> None:
-    async with OpenAiClient(OPTIONS) as client:
-        assert await client.probe() is False
-
-    async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await reader.read()
-        writer.close()
-
-    monkeypatch.setattr(upstream, "PROBE_TIMEOUT_S", 0.2)
-    async with raw_server(silent) as url, OpenAiClient(replace(OPTIONS, url=url)) as client:
-        assert await client.probe() is False

@@ -5,15 +5,26 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import socket
+import ssl
+import struct
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from enum import Enum, auto
 from typing import Any
 
 from harness import WAIT_S, Signal, free_port
 
-Part = bytes | float
+
+class Reset(Enum):
+    """The connection ends in a reset instead of in good order."""
+
+    NOW = auto()
+
+
+Part = bytes | float | Reset
 """Bytes are sent; a number is a silence, seconds."""
 
 MIB = 1024 * 1024
@@ -51,8 +62,9 @@ Script = Callable[[RawCall], Iterable[Part]]
 class BadTier:
     """Answers each call with the parts that `script` yields for it, then closes the connection."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, tls: ssl.SSLContext | None = None) -> None:
         self.port = free_port()
+        self._tls = tls
         self.calls: list[RawCall] = []
         self.hang_ups: list[HangUp] = []
         self.script: Script = echo
@@ -65,7 +77,7 @@ class BadTier:
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}/v1"
+        return f"{'http' if self._tls is None else 'https'}://127.0.0.1:{self.port}/v1"
 
     def start(self) -> BadTier:
         self._run(self._start())
@@ -102,7 +114,7 @@ class BadTier:
         asyncio.run_coroutine_threadsafe(work, self._loop).result(WAIT_S)
 
     async def _start(self) -> None:
-        self._server = await asyncio.start_server(self._connected, "127.0.0.1", self.port)
+        self._server = await asyncio.start_server(self._connected, "127.0.0.1", self.port, ssl=self._tls)
 
     async def _stop(self) -> None:
         if self._server is not None:
@@ -142,6 +154,9 @@ async def _send(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, part
     sent_bytes = 0
     try:
         for part in parts:
+            if isinstance(part, Reset):
+                _reset(writer)
+                return True, sent_bytes
             if isinstance(part, bytes):
                 writer.write(part)
                 await writer.drain()
@@ -156,6 +171,12 @@ async def _send(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, part
     finally:
         gone.cancel()
         await asyncio.gather(gone, return_exceptions=True)
+
+
+def _reset(writer: asyncio.StreamWriter) -> None:
+    at_once = struct.pack("ii", 1, 0)
+    writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, at_once)
+    writer.transport.abort()
 
 
 def _headers(head: bytes) -> dict[str, str]:
