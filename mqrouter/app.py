@@ -46,6 +46,7 @@ from mqrouter.flow.load import Load
 from mqrouter.flow.local_model import Keeper
 from mqrouter.flow.metering import Metered
 from mqrouter.flow.ports import TierClient
+from mqrouter.flow.progress import Progress
 from mqrouter.flow.room import Room
 from mqrouter.flow.supervise import Supervisor
 from mqrouter.flow.tiers import TierBoard
@@ -203,6 +204,8 @@ class Daemon:
         self._keepers: dict[str, Keeper] = {}
         self._load = Load(self._store, self._board, self._clock, wiring.capacities(self._settings))
         self._lanes: list[Lane] = []
+        topics, interval_s = wiring.topic_map(self._settings), self._settings.mqtt.progress_interval_s
+        progress = Progress(self._link, topics, interval_s)
         for name, tier in self._settings.tiers.items():
             client = await self._client(name, stack)
             meter = self._meters.get(name)
@@ -216,6 +219,7 @@ class Daemon:
                 random.random,
                 judge=self._judge,
                 answered=self._answered,
+                progress=progress,
             )
             lane = Lane(
                 name,

@@ -127,6 +127,7 @@ class Mqtt(Section):
     response_topics: list[str] = Field(
         ["#"], description="topic filters a Response Topic must match; wildcards, $ and request topics never pass"
     )
+    progress_interval_s: Seconds = Field(0.25, description="between two messages of progress, for who asked for them")
     tls: Tls = Field(default_factory=Tls, description="transport security")
 
     @model_validator(mode="after")
@@ -207,6 +208,7 @@ class Embedder(Section):
 class WhenOffline(StrEnum):
     QUEUE = "queue"
     ANSWER_LOCALLY = "answer_locally"
+    ANSWER_THEN_REFINE = "answer_then_refine"
     REJECT = "reject"
 
 
@@ -252,6 +254,8 @@ class Routing(Section):
         0.1, description="lead that another route, or tier, needs within a session"
     )
     session_max_age_s: Seconds = Field(1_800.0, description="a session ends so long after its latest routed question")
+    session_max_turns: int = Field(6, ge=0, description="earlier questions, with answers, that a tier is sent as well")
+    session_max_chars: int = Field(4_000, ge=0, description="characters of those together; the oldest go first")
     weights: HybridWeights = Field(default_factory=HybridWeights, description="of the strategy hybrid")
     abstain: Abstain = Field(default_factory=Abstain, description="questions no route claims")
     auto_tune: AutoTune = Field(default_factory=AutoTune, description="learning from feedback by itself")
@@ -289,7 +293,7 @@ class Route(Section):
     )
     to: list[Name] = Field(min_length=1, description="tiers in order of preference")
     when_offline: WhenOffline = Field(
-        WhenOffline.QUEUE, description="no tier reachable: queue, answer_locally, or reject"
+        WhenOffline.QUEUE, description="no tier reachable: queue, answer_locally, answer_then_refine, or reject"
     )
     prompt: Name | None = Field(None, description="system prompt, by its name in [prompts]")
 

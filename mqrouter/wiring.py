@@ -396,6 +396,8 @@ async def build_judge(settings: Settings, embedder: LlamaEmbedder, vectors: Exam
         tier_order=tier_order(settings, learnt),
         switch_margin=routing.session_switch_margin,
         session_max_age_s=routing.session_max_age_s,
+        session_max_turns=routing.session_max_turns,
+        session_max_chars=routing.session_max_chars,
         privacy=privacy(settings),
         calibrations=load_calibrations(settings),
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import queue
 import sys
+import time
 import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,12 +21,19 @@ if TYPE_CHECKING:
     from mqrouter.settings import Settings
 
 
+LAST_WORD_S = 5.0
+
+
 @click.command("ask")
 @config_option
 @click.argument("question")
 @click.option("--device", default="cli", show_default=True, help="Device name to ask as.")
 @click.option("--route", help="Ask for this route instead of letting the router decide.")
 @click.option("--private", "is_private", is_flag=True, help="Must not leave the gateway.")
+@click.option("--session", help="Goes on with the earlier questions of this device under the same name.")
+@click.option("--max-bytes", type=click.IntRange(min=150), metavar="N", help="Longest answer: its payload, as JSON.")
+@click.option("--progress", "is_progress", is_flag=True, help="Show the answer on stderr while it is being written.")
+@click.option("--provisional", "is_provisional", is_flag=True, help="Show a provisional answer first, if there is one.")
 @click.option("--priority", type=click.IntRange(0, 9), default=0, show_default=True)
 @click.option("--timeout", "timeout_s", type=FiniteRange(min=0.1), default=60.0, show_default=True, metavar="S")
 @click.option("--json", "is_json", is_flag=True, help="The whole answer as JSON on standard output.")
@@ -35,11 +43,17 @@ def command(
     device: str,
     route: str | None,
     is_private: bool,
+    session: str | None,
+    max_bytes: int | None,
+    is_progress: bool,
+    is_provisional: bool,
     priority: int,
     timeout_s: float,
     is_json: bool,
 ) -> None:
     """Ask a question through the broker and wait for its answer.
+
+    A provisional answer, and one that is being written, go to standard error; the last one goes to standard output.
 
     \b
     Exit: 0 answered, 1 answered with an error, 69 no broker, 75 no answer in time (the question has
@@ -54,7 +68,9 @@ def command(
     settings = load_or_exit(config).settings
     request_id = uuid.uuid4().hex[:12]
     body: dict[str, Any] = {"id": request_id, "question": question, "priority": priority, "private": is_private}
-    body |= {"ttl_s": timeout_s} | ({"route": route} if route else {})
+    more: dict[str, Any] = {"route": route, "session": session, "max_bytes": max_bytes, "progress": is_progress}
+    more |= {"accept_provisional": is_provisional, "ttl_s": timeout_s}
+    body |= {name: value for name, value in more.items() if value}
     try:
         answer = _ask(settings, device, request_id, json.dumps(body, ensure_ascii=False), timeout_s)
     except ConfigError as error:  # a password that is not where the configuration says
@@ -63,18 +79,68 @@ def command(
         echo_json(answer)
     elif answer["status"] == "ok":
         click.echo(answer["answer"])
-        note = f"[{answer['route'] or 'no route'} > {answer['tier']}, {answer['model']}, {answer['latency_ms']} ms]"
-        click.echo(note, err=True)
+        click.echo(_source(answer), err=True)
     else:
         click.echo(f"error {answer['error']['code']}: {answer['error']['message']}", err=True)
     sys.exit(Exit.OK if answer["status"] == "ok" else Exit.FAILED)
+
+
+def _source(answer: dict[str, Any]) -> str:
+    """Returns where an answer comes from, and what it lacks."""
+    told: list[str] = []
+    if "tier" in answer:  # a short one leaves that out
+        told += [f"{answer['route'] or 'no route'} > {answer['tier']}", answer["model"], f"{answer['latency_ms']} ms"]
+    if answer.get("provisional"):
+        told.append("provisional: a better answer may follow")
+    if answer.get("refined") is False:
+        told.append("no better answer came")
+    if answer["truncated"]:
+        told.append("cut")
+    return f"[{', '.join(told)}]"
+
+
+class _Progress:
+    """Shows an answer that is being written; another attempt begins on a line of its own."""
+
+    def __init__(self) -> None:
+        self._attempt = 0
+
+    def show(self, chunk: dict[str, Any]) -> None:
+        if chunk["attempt"] < self._attempt:
+            return
+        if chunk["attempt"] > self._attempt > 0:
+            click.echo("\n[begins anew]", err=True)
+        self._attempt = chunk["attempt"]
+        click.echo(chunk["text"], err=True, nl=False)
+
+    def end(self) -> None:
+        if self._attempt:
+            click.echo(err=True)
+
+
+def _last_answer(answers: queue.Queue[bytes], timeout_s: float) -> dict[str, Any]:
+    """Returns the terminal answer, and shows what comes before it. Raises queue.Empty."""
+    progress = _Progress()
+    deadline_s = time.monotonic() + timeout_s
+    while True:
+        message: dict[str, Any] = json.loads(answers.get(timeout=max(0.0, deadline_s - time.monotonic())))
+        if "seq" in message:
+            progress.show(message)
+            continue
+        progress.end()
+        if not message.get("provisional"):
+            return message
+        click.echo(f"{message['answer']}\n{_source(message)}", err=True)
+        progress = _Progress()
+        deadline_s = max(deadline_s, time.monotonic()) + LAST_WORD_S  # where no better one comes it says so by then
 
 
 def _ask(settings: Settings, device: str, request_id: str, payload: str, timeout_s: float) -> dict[str, Any]:
     answers: queue.Queue[bytes] = queue.Queue()
     greetings: queue.Queue[str | None] = queue.Queue()
     status: list[str] = []
-    client = _client(settings, f"{settings.prefix}/answer/{device}/{request_id}", answers, greetings, status)
+    topics = [f"{settings.prefix}/{kind}/{device}/{request_id}" for kind in ("answer", "progress")]
+    client = _client(settings, topics, answers, greetings, status)
     try:
         client.connect(settings.mqtt.host, settings.mqtt.port, settings.mqtt.keepalive_s)
         client.loop_start()
@@ -89,7 +155,7 @@ def _ask(settings: Settings, device: str, request_id: str, payload: str, timeout
     client.publish(f"{settings.prefix}/ask/{device}/{request_id}", payload, qos=1)
     answer: dict[str, Any] | None = None
     try:
-        answer = json.loads(answers.get(timeout=timeout_s))
+        answer = _last_answer(answers, timeout_s)
     except queue.Empty:
         pass
     finally:
@@ -104,7 +170,7 @@ def _ask(settings: Settings, device: str, request_id: str, payload: str, timeout
 
 def _client(
     settings: Settings,
-    answer_topic: str,
+    topics: list[str],
     answers: queue.Queue[bytes],
     greetings: queue.Queue[str | None],
     status: list[str],
@@ -138,7 +204,7 @@ def _client(
         if reason.is_failure:
             greetings.put(f"it refused: {reason}")
         else:
-            client.subscribe([(answer_topic, 1), (status_topic, 1)])
+            client.subscribe([(topic, 1) for topic in (*topics, status_topic)])
 
     client.on_connect = connected
     client.on_subscribe = lambda *_: greetings.put(None)

@@ -135,13 +135,16 @@ def reference_findings(parts: Understood, strategies: Collection[str]) -> Iterat
         yield from _target_findings(("routes", name), route, parts)
 
 
+NEED_A_LOCAL_TIER = (WhenOffline.ANSWER_LOCALLY, WhenOffline.ANSWER_THEN_REFINE)
+
+
 def _target_findings(path: KeyPath, target: Route | Abstain, parts: Understood) -> Iterator[Finding]:
     for index, tier in enumerate(target.to):
         yield from _missing((*path, "to", index), "tier", tier, parts.tier_kinds)
     if target.prompt is not None:
         yield from _missing((*path, "prompt"), "prompt", target.prompt, parts.prompt_names)
-    if target.when_offline is WhenOffline.ANSWER_LOCALLY and not _can_answer_locally(parts):
-        message = '"answer_locally" needs a tier of kind "local", and there is none'
+    if target.when_offline in NEED_A_LOCAL_TIER and not _can_answer_locally(parts):
+        message = f'"{target.when_offline}" needs a tier of kind "local", and there is none'
         yield Finding((*path, "when_offline"), message)
 
 

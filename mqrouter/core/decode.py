@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from typing import Any
 
+from mqrouter.core.encode import least_max_bytes
 from mqrouter.core.json_fields import boolean, encodable, identifier, integer, non_empty, number, parse_object, string
 from mqrouter.core.request import (
     Form,
@@ -188,19 +189,23 @@ def _from_json(value: JsonObject, topic_id: str | None, limits: Limits) -> Quest
             raise RequestError(ErrorCode.BAD_REQUEST, f'unknown key {name[:32]!r}; did you mean "private"?')
     messages = _messages(value)
     context = string(value, "context")
+    client_id = identifier(value, "id", MAX_ID_CHARS) or topic_id
     return Question(
         text=next(m.content for m in reversed(messages) if m.role == "user"),
         messages=messages,
         form=Form.JSON,
-        client_id=identifier(value, "id", MAX_ID_CHARS) or topic_id,
+        client_id=client_id,
         session=string(value, "session", MAX_ID_CHARS),
         context=context or None,
         ttl_s=number(value, "ttl_s", least=0.001),
         priority=integer(value, "priority", 0, MAX_PRIORITY) or 0,
-        max_bytes=integer(value, "max_bytes", 16, None),
+        max_bytes=integer(value, "max_bytes", least_max_bytes(client_id), None),
         is_private=boolean(value, "private"),
         route=string(value, "route", MAX_ID_CHARS),
         strategy=_strategy(value, limits.strategies),
+        has_own_messages="messages" in value,
+        wants_progress=boolean(value, "progress"),
+        accepts_provisional=boolean(value, "accept_provisional"),
     )
 
 

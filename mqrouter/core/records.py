@@ -70,6 +70,19 @@ class OutboxRow:
     reason: str | None
     attempts: int
     received_at_ms: int
+    is_provisional: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class PastTurn:
+    """An earlier request of a session, as it came in, and its answer as it went out: None where there is no text."""
+
+    payload: bytes
+    content_type: str | None
+    answer: bytes | None
+    is_private: bool
+    """Asked in private, or answered with something private in view."""
+    received_at_ms: int
 
 
 @dataclass(frozen=True, slots=True)

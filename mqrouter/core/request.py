@@ -46,6 +46,7 @@ class ReplyAddress:
     """The requester's own `id`, echoed in JSON answers."""
     form: Form
     max_bytes: int | None = None
+    """Of the payload."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +73,10 @@ class Question:
     is_private: bool = False
     route: str | None = None
     strategy: str | None = None
+    has_own_messages: bool = False
+    """The sender gave the conversation: nothing is added to it."""
+    wants_progress: bool = False
+    accepts_provisional: bool = False
 
     @property
     def chars(self) -> int:
@@ -128,7 +133,7 @@ def refusal(item: Request | Refused, code: ErrorCode, message: str) -> Refused:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """The terminal answer of one request: text, or an error."""
+    """An answer to one request, as a rule the terminal one: text, or an error."""
 
     text: str | None = None
     error: ErrorCode | None = None
@@ -140,6 +145,12 @@ class Answer:
     is_truncated: bool = False
     latency_ms: int = 0
     usage: dict[str, int] = field(default_factory=dict)
+    is_provisional: bool = False
+    """Not the terminal answer: a better one follows."""
+    is_refined: bool | None = None
+    """Whether it is better than the provisional one before it; None where there was none."""
+    saw_private: bool = False
+    """Given with private turns of the session in view."""
     is_cached: bool = False
     """No tier was asked for it: another request had just been given it."""
     judged: str | None = None

@@ -18,7 +18,7 @@ class State(StrEnum):
 
 
 ACTIVE = frozenset({State.RECEIVED, State.PENDING, State.LEASED})
-"""States in which no terminal answer exists yet."""
+"""States in which no terminal answer exists yet; a provisional one may."""
 
 TERMINAL = frozenset({State.DELIVERED, State.UNDELIVERED, State.EXPIRED, State.DEAD, State.CANCELLED})
 

@@ -110,6 +110,17 @@ class TopicMap:
     def is_feedback(self, topic: str | None) -> bool:
         return topic is not None and topic.startswith(f"{self.prefix}/feedback/")
 
+    def progress_topic(self, topic: str) -> str | None:
+        """Returns where the asker of a question at `topic` hears of its progress; None where nobody may publish there.
+
+        It is made of the prefix, the device and the id, whatever response topic was named.
+        """
+        rule = self.rule_for(topic)
+        if rule is None or not rule.device_of(topic):
+            return None
+        found = TopicRule(rule.filter, rule.device_level, f"{self.prefix}/progress/{{device}}").answer_topic(topic)
+        return found if self.why_not_own(found) is None else None
+
     def rule_for(self, topic: str) -> TopicRule | None:
         return next((rule for rule in self.rules if matches(rule.filter, topic)), None)
 

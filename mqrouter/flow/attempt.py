@@ -16,7 +16,7 @@ from mqrouter.core.decode import Limits, decode_question
 from mqrouter.core.events import Delta, Done, TierCall, TierEvent
 from mqrouter.core.prompting import compose
 from mqrouter.core.records import StoredRequest
-from mqrouter.core.request import Answer
+from mqrouter.core.request import Answer, Question
 from mqrouter.core.retry import Failure, GiveUp, GoOn, Waiting, after_failure
 from mqrouter.core.states import State
 from mqrouter.errors import (
@@ -34,7 +34,9 @@ from mqrouter.errors import (
 from mqrouter.flow.judge import Judge
 from mqrouter.flow.local_answer import LocalRules, check_local, judge_local
 from mqrouter.flow.outgoing import let_out, restored
-from mqrouter.flow.ports import Chance, Clock, Store, TierClient
+from mqrouter.flow.ports import Chance, Clock, Progress, Saying, Store, TierClient
+from mqrouter.flow.progress import NoProgress
+from mqrouter.flow.recall import recall_session
 from mqrouter.flow.tiers import TierBoard
 from mqrouter.flow.wakeup import Wakeup
 
@@ -62,6 +64,8 @@ class Reply:
     done: Done
     judged: str | None = None
     """What was made of a local one, for the history."""
+    saw_private: bool = False
+    is_provisional: bool = False
 
 
 class Verdict(Enum):
@@ -91,7 +95,9 @@ class Attempts:
         *,
         judge: Callable[[], Judge],
         answered: Wakeup,
+        progress: Progress | None = None,
     ) -> None:
+        self._progress = progress or NoProgress()
         self.name = name
         self._client = client
         self._limits = limits
@@ -131,6 +137,10 @@ class Attempts:
             self._board.succeeded(self.name)  # it is up: it answered
             failure = Failure.UNFIT if isinstance(error, ModelError) else Failure.REFUSED
             await self._failed(request, failure, error)
+        except StoreFatalError:
+            raise
+        except StoreError as error:  # its session could not be read
+            await self._failed(request, Failure.TRANSIENT, error)
         except Exception as error:
             log.exception("forward.attempt_broke", request_id=request.id, tier=self.name)
             self._board.failed(self.name, f"{type(error).__name__}: {error}")
@@ -152,19 +162,24 @@ class Attempts:
         deadline_s, is_cut_short = self._leave_time(request, deadline_s, left_s)
         judge = self._judge()
         why = request.private_by | judge.privacy.look(question, request.topic, request.device)
-        messages = compose(question, judge.prompt_for(request.route))
+        history = await recall_session(self._store, request, question, judge, self.name, self._limits.request)
+        messages = compose(question, judge.prompt_for(request.route), history.messages)
         outgoing = let_out(messages, why, judge.tiers.get(self.name), judge.privacy)
         call = TierCall(request.id, outgoing.messages, deadline_s)
         try:
             async with asyncio.timeout(deadline_s):
-                reply = await self._collect(restored(self._client.stream(call), outgoing.restorer))
+                with self._progress.begin(request, question) as saying:
+                    reply = await self._collect(restored(self._client.stream(call), outgoing.restorer), saying)
         except TimeoutError as error:
             if is_cut_short:
                 raise ModelError(f"no answer within {deadline_s:.1f} s, the rest is for another tier") from error
             if left_s <= self._limits.total_timeout_s:
                 raise _ExpiredError("no answer within the time to live") from error
             raise TransientError(f"no whole answer within {deadline_s:.1f} s") from error
-        return replace(reply, judged=self._check(request, question.text, reply))
+        is_provisional = self._is_provisional(request, question)
+        # Until a better one comes nobody else answers: what is passed at the last tier left is passed here.
+        judged = self._check(replace(request, tiers=(self.name,)) if is_provisional else request, question.text, reply)
+        return replace(reply, judged=judged, saw_private=history.holds_private, is_provisional=is_provisional)
 
     def _leave_time(self, request: StoredRequest, deadline_s: float, left_s: float) -> tuple[float, bool]:
         """Returns the limit of the attempt, and whether it is shorter so that another tier that is up has time left."""
@@ -177,14 +192,25 @@ class Attempts:
             return deadline_s, False
         return max(0.001, share_s), True
 
-    async def _collect(self, stream: AsyncGenerator[TierEvent, None]) -> Reply:
+    def _is_provisional(self, request: StoredRequest, question: Question) -> bool:
+        """True where this device only fills in for better tiers, and the requester wants to hear from both."""
+        return (
+            self._limits.is_local
+            and question.accepts_provisional
+            and self._judge().refines(request.route)
+            and request.tiers[:1] != (self.name,)
+        )
+
+    async def _collect(self, stream: AsyncGenerator[TierEvent, None], saying: Saying) -> Reply:
         parts: list[str] = []
         async with aclosing(stream) as events:
             async for event in events:
                 match event:
                     case Delta(text):
                         parts.append(text)
+                        saying.add(text)
                     case Done():
+                        saying.end()
                         return Reply(mended("".join(parts)).strip(), event)
         raise TransientError("the answer broke off before its end")
 
@@ -223,10 +249,22 @@ class Attempts:
                 "completion_tokens": reply.done.completion_tokens,
             },
             judged=reply.judged,
+            is_provisional=reply.is_provisional,
+            saw_private=reply.saw_private,
         )
+        if reply.is_provisional:
+            await self._answer_provisionally(request, answer, now_ms)
+            return
         is_ours = await self._finish(request, answer, State.ANSWERED, now_ms)
         if is_ours and self._limits.logs_text and not request.is_private:
             log.info("forward.answered", request_id=request.id, payload=request.payload.decode(), answer=reply.text)
+
+    async def _answer_provisionally(self, request: StoredRequest, answer: Answer, now_ms: int) -> None:
+        """The requester hears this now, and the tiers before this one still have their turn."""
+        better = request.tiers[: request.tiers.index(self.name)]
+        await self._written(lambda: self._store.answer_provisionally(request, answer, Waiting(better, better), now_ms))
+        self._answered.give()
+        self._board.wake_for(better)
 
     async def _failed(self, request: StoredRequest, failure: Failure, error: Exception) -> None:
         log.info(

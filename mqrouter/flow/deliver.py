@@ -82,9 +82,10 @@ class Deliver:
         rows = await self._store.outbox_after(self._after, room)
         if connections != self._connections:
             return 1  # a new connection meanwhile: what came before these rows has to go out again too
-        busy = {row.request for row in self._in_flight.values()}
+        # The terminal answer may follow a provisional one that is still in flight.
+        busy = {(row.request, row.is_provisional) for row in self._in_flight.values()}
         for row in rows:
-            if row.request in busy:
+            if (row.request, row.is_provisional) in busy:
                 self._after = max(self._after, row.seq)
                 continue
             if self._losses[row.request] >= MAX_LOSSES:
@@ -141,6 +142,9 @@ class Deliver:
         await self._store.not_taken(row, str(publication), again_ms, now_ms)
 
     def _log_end(self, row: OutboxRow) -> None:
+        if row.is_provisional:
+            log.info("request.answered_provisionally", request_id=row.request_id, device=row.device, route=row.route)
+            return
         self.delivered += 1
         log.info(
             "request.finished",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 
+from mqrouter.core.conversation import HistoryLimits
 from mqrouter.core.policy import TierFacts, TierPlan, plan_tiers, struck_for_now
 from mqrouter.core.privacy import NOT_PRIVATE, Privacy, PrivateBy
 from mqrouter.core.request import JsonObject, Question
@@ -66,9 +67,15 @@ class Judge:
     """None where the tiers of a route are asked in the order configured."""
     switch_margin: float = 0.0
     session_max_age_s: float = 1_800.0
+    session_max_turns: int = 6
+    session_max_chars: int = 4_000
     privacy: Privacy = field(default_factory=Privacy)
     calibrations: Calibrations = field(default_factory=dict)
     """Of local answers, by model."""
+
+    @property
+    def history_limits(self) -> HistoryLimits:
+        return HistoryLimits(self.session_max_turns, self.session_max_chars, int(1000 * self.session_max_age_s))
 
     def plan_for(self, route: str | None) -> RoutePlan:
         """Returns the plan of a route; that of abstaining for none, or for one that a reload took away."""
@@ -76,7 +83,11 @@ class Judge:
 
     def is_patient(self, route: str | None) -> bool:
         """True where a request of this route may wait for a tier to come back."""
-        return self.plan_for(route).when_offline == "queue"
+        return self.plan_for(route).when_offline in ("queue", "answer_then_refine")
+
+    def refines(self, route: str | None) -> bool:
+        """True where a request of this route may get a provisional answer from this device first."""
+        return self.plan_for(route).when_offline == "answer_then_refine"
 
     def impatient_routes(self) -> list[str | None]:
         """Returns the routes that want an answer now; None stands for the questions no route claimed."""
@@ -148,7 +159,8 @@ class Judge:
             self.tiers,
             is_private=signals.is_private,
             chars=signals.chars,
-            fall_back_locally=plan.when_offline == "answer_locally",
+            fall_back_locally=plan.when_offline == "answer_locally"
+            or (plan.when_offline == "answer_then_refine" and question.accepts_provisional),
             is_redactable=private.is_redactable,
         )
         if tier_plan.refusal is ErrorCode.PRIVATE_UNANSWERABLE:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Collection, Mapping, Sequence
-from typing import Protocol
+from typing import Protocol, Self
 
 from mqrouter.core.backoff import Backoff
 from mqrouter.core.disk_space import DiskSpace, Thresholds
 from mqrouter.core.events import TierCall, TierEvent
 from mqrouter.core.feedback import Feedback
-from mqrouter.core.records import Accepted, OutboxRow, Seq, StoredRequest
-from mqrouter.core.request import Answer, Incoming, JsonObject, OutMessage, Refused, Request, RequestId
+from mqrouter.core.records import Accepted, OutboxRow, PastTurn, Seq, StoredRequest
+from mqrouter.core.request import Answer, Incoming, JsonObject, OutMessage, Question, Refused, Request, RequestId
 from mqrouter.core.retry import Waiting
 from mqrouter.core.states import State
 from mqrouter.core.timeline import Anchor
@@ -46,6 +46,30 @@ class Broker(Protocol):
         None while disconnected, and while the broker takes no more before it has acknowledged some.
         """
         ...
+
+
+class Announcer(Protocol):
+    def announce(self, message: OutMessage) -> bool:
+        """Sends at QoS 0; False where it was dropped: while disconnected, or while the connection takes no more."""
+        ...
+
+
+class Saying(Protocol):
+    """An answer under way, as far as its device asked to hear of it; nothing more is said once it is left."""
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(self, *_: object) -> None: ...
+
+    def add(self, text: str) -> None: ...
+
+    def end(self) -> None:
+        """The answer is whole: what still waits is said."""
+        ...
+
+
+class Progress(Protocol):
+    def begin(self, request: StoredRequest, question: Question) -> Saying: ...
 
 
 class InHand(Protocol):
@@ -153,6 +177,8 @@ class Store(Protocol):
 
     async def latest_of_session(self, request: StoredRequest, not_before_ms: int) -> Session | None: ...
 
+    async def turns_of_session(self, request: StoredRequest, limit: int) -> list[PastTurn]: ...
+
     async def record_decision(self, request: StoredRequest, decision: JsonObject) -> None: ...
 
     async def claim(self, tier: str, todo_lists: Collection[str], limit: int, now_ms: int) -> list[StoredRequest]: ...
@@ -171,6 +197,10 @@ class Store(Protocol):
 
     async def finish(
         self, request: StoredRequest, answer: Answer, state: State, now_ms: int, *, lease: int | None = None
+    ) -> bool: ...
+
+    async def answer_provisionally(
+        self, request: StoredRequest, answer: Answer, waiting: Waiting, now_ms: int
     ) -> bool: ...
 
     @property

@@ -384,14 +384,16 @@ def test_configuration_without_routes_is_a_problem() -> None:
     ]
 
 
-def test_answering_locally_needs_a_local_tier() -> None:
+@pytest.mark.parametrize("when_offline", ["answer_locally", "answer_then_refine"])
+def test_answering_locally_needs_a_local_tier(when_offline: str) -> None:
     text = VALID.replace('kind = "local"', 'kind = "openai"\nurl = "http://x"\nmodel = "m"')
-    found = problems(text + 'when_offline = "answer_locally"\n')
+    found = problems(text + f'when_offline = "{when_offline}"\n')
 
-    needs = '"answer_locally" needs a tier of kind "local", and there is none'
+    needs = 'needs a tier of kind "local", and there is none'
+    default = f'"answer_locally" {needs} (this is the default: set the key)'
     assert found == [
-        f"mqrouter.toml:5:10: routing.abstain.when_offline: {needs} (this is the default: set the key)",
-        f"mqrouter.toml:12:1: routes.talk.when_offline: {needs}",
+        f"mqrouter.toml:5:10: routing.abstain.when_offline: {default}",
+        f'mqrouter.toml:12:1: routes.talk.when_offline: "{when_offline}" {needs}',
     ]
 
 

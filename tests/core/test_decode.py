@@ -43,17 +43,24 @@ def test_json_is_read_in_full() -> None:
                 "context": "probe 3",
                 "ttl_s": 60,
                 "priority": 9,
-                "max_bytes": 80,
+                "max_bytes": 200,
                 "private": True,
                 "route": "weather",
+                "progress": True,
+                "accept_provisional": True,
             }
         )
     )
     question = item.question
+    assert (question.wants_progress, question.accepts_provisional, question.has_own_messages) == (True, True, False)
     assert (question.text, question.client_id, question.session, question.context) == ("wet?", "q-1", "s", "probe 3")
-    assert (question.ttl_s, question.priority, question.max_bytes) == (60.0, 9, 80)
+    assert (question.ttl_s, question.priority, question.max_bytes) == (60.0, 9, 200)
     assert (question.is_private, question.route, question.form) == (True, "weather", Form.JSON)
-    assert (item.reply.client_id, item.reply.max_bytes) == ("q-1", 80)
+    assert (item.reply.client_id, item.reply.max_bytes) == ("q-1", 200)
+
+
+def test_conversation_given_by_the_sender_is_known_as_such() -> None:
+    assert request('{"messages": [{"role": "user", "content": "wet?"}]}').question.has_own_messages
 
 
 def test_messages_keep_their_order_and_the_last_user_turn_is_the_question() -> None:
@@ -140,7 +147,7 @@ def test_other_content_types_are_unsupported(content_type: str) -> None:
         (b'{"question": "x", "priority": 10}', ErrorCode.BAD_REQUEST),
         (b'{"question": "x", "priority": -1}', ErrorCode.BAD_REQUEST),
         (b'{"question": "x", "priority": 1.5}', ErrorCode.BAD_REQUEST),
-        (b'{"question": "x", "max_bytes": 15}', ErrorCode.BAD_REQUEST),
+        (b'{"question": "x", "id": "q", "max_bytes": 128}', ErrorCode.BAD_REQUEST),
         (b'{"question": "x", "private": 1}', ErrorCode.BAD_REQUEST),
         (b'{"question": "x", "private": "yes"}', ErrorCode.BAD_REQUEST),
         (b'{"question": "x", "id": ""}', ErrorCode.BAD_REQUEST),

@@ -20,7 +20,7 @@ import pytest
 from fakes import PREFIX, START_MS, incoming
 
 from mqrouter.core.decode import Limits, decode, decode_question
-from mqrouter.core.encode import encode_answer
+from mqrouter.core.encode import encode_answer, least_max_bytes
 from mqrouter.core.request import Answer, Form, Incoming, Refused, Request, RequestId
 from mqrouter.core.topics import build_topic_map
 from mqrouter.errors import ErrorCode
@@ -41,7 +41,7 @@ ODD = ["+", "#", "\0", "\n", "\x1b[2J", "\x85", "$SYS", "$share/g", "/", "..", "
 PAYLOADS = [
     "will there be frost tonight?",
     '{"question": "will it freeze?"}',
-    '{"question": "q", "id": "7", "ttl_s": 60, "priority": 3, "max_bytes": 40, "private": true, "route": "frost"}',
+    '{"question": "q", "id": "7", "ttl_s": 60, "priority": 3, "max_bytes": 400, "private": true, "route": "frost"}',
     '{"question": "q", "id": 7, "session": "s", "context": "probe 3", "ttl_s": 0.5, "private": false}',
     '{"messages": [{"role": "system", "content": "short"}, {"role": "user", "content": "how deep?"}]}',
     '{"messages": [{"role": "user", "content": ""}, {"role": "assistant", "content": "x"}]}',
@@ -317,7 +317,7 @@ def check_request(message: Incoming, item: Request) -> None:
         assert text is None or text.encode("utf-8") is not None
     assert all(name is None or 0 < len(name) <= MAX_ID_CHARS for name in (question.session, question.route))
     assert 0 <= question.priority <= 9
-    assert question.max_bytes is None or question.max_bytes >= 16
+    assert question.max_bytes is None or question.max_bytes >= least_max_bytes(question.client_id)
     check_times(message, item)
     assert (item.dedupe_key is None) is not bool(message.correlation or item.reply.client_id is not None)
     if question.form is Form.JSON:

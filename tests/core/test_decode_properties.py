@@ -27,6 +27,8 @@ FIELDS = [
     "max_bytes",
     "private",
     "route",
+    "progress",
+    "accept_provisional",
     "role",
     "content",
 ]

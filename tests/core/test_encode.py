@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from fakes import reply_address
 
-from mqrouter.core.encode import cut_text, encode_answer
+from mqrouter.core.encode import answered_text, decode_answer, encode_answer
 from mqrouter.core.request import Answer, Form
 from mqrouter.errors import ErrorCode
 
@@ -73,30 +73,55 @@ def test_user_properties_name_what_is_known() -> None:
     assert ("mq-status", "no_route") in error.user_properties
 
 
-def test_answer_is_cut_to_max_bytes_and_says_so() -> None:
-    text = "First sentence here. Second one goes on and on."
-    message = encode_answer(Answer(text=text), reply_address(form=Form.JSON, max_bytes=30), "r1", None)
-    assert body(message.payload)["answer"] == "First sentence here."
-    assert body(message.payload)["truncated"] is True
+def short(answer: Answer, max_bytes: int) -> dict[str, Any]:
+    """The payload's content; it is no longer than that."""
+    message = encode_answer(answer, reply_address(form=Form.JSON, client_id="q", max_bytes=max_bytes), "r1", None)
+    assert len(message.payload) <= max_bytes
+    return body(message.payload)
 
 
-@pytest.mark.parametrize(
-    ("text", "max_bytes", "expected"),
-    [
-        ("short", None, ("short", False)),
-        ("exactly16bytes..", 16, ("exactly16bytes..", False)),
-        ("äääääääääää", 16, ("ääääääää", True)),
-        ("äääääääääää", 17, ("ääääääää", True)),
-        ("No. This is one long sentence", 24, ("No. This is one long sen", True)),
-        ("One two three! Four five", 20, ("One two three!", True)),
-        ("One two three?\nFour five", 20, ("One two three?\n", True)),
-        ("\N{GRINNING FACE}" * 5, 18, ("\N{GRINNING FACE}" * 4, True)),
-    ],
-)
-def test_text_is_cut_between_characters_and_at_a_near_sentence_end(
-    text: str, max_bytes: int | None, expected: tuple[str, bool]
-) -> None:
-    assert cut_text(text, max_bytes) == expected
+def test_payload_is_cut_to_max_bytes_at_a_sentence_and_says_so() -> None:
+    text = 'First sentence, and it is long enough to be kept. Second one, "quoted", goes on and on. ' * 3
+    found = short(Answer(text=text, tier="hub", route="r"), 130)
+    assert found == {"id": "q", "status": "ok", "answer": text[:49], "truncated": True}
+
+
+def test_details_go_before_any_of_the_text() -> None:
+    text = "All of this fits, as long as nothing else is said."
+    answer = Answer(text=text, route="r" * 90, tier="hub", model="m")
+    assert short(answer, 400)["tier"] == "hub"
+    assert short(answer, 140) == {"id": "q", "status": "ok", "answer": text, "truncated": False}
+
+
+def test_error_keeps_to_max_bytes_too() -> None:
+    found = short(Answer(error=ErrorCode.PRIVATE_UNANSWERABLE, error_message="It cannot be. " * 50), 130)
+    assert found["error"] == {
+        "code": "private_unanswerable",
+        "message": "It cannot be. It cannot be.",
+        "retryable": False,
+    }
+
+
+def test_provisional_answer_and_what_became_of_it_are_told_apart() -> None:
+    first = Answer(text="Maybe.", tier="edge", is_provisional=True)
+    assert short(first, 400)["provisional"] is True
+    assert short(Answer(text="Yes.", is_refined=True), 400) | {"provisional": False, "refined": True} == short(
+        Answer(text="Yes.", is_refined=True), 400
+    )
+    message = encode_answer(first, reply_address(form=Form.JSON), "r1", None)
+    assert dict(message.user_properties)["mq-status"] == "provisional"
+    assert "refined" not in body(message.payload)
+
+
+@pytest.mark.parametrize("max_bytes", [None, 150])
+def test_answer_is_read_back_as_it_was_sent(max_bytes: int | None) -> None:
+    answer = Answer(text="Öl. " * 30, route="r", tier="edge", model="m", confidence=0.5, usage={"prompt_tokens": 1})
+    message = encode_answer(answer, reply_address(form=Form.JSON, client_id="q", max_bytes=max_bytes), "r1", None)
+    found = decode_answer(message.payload, Form.JSON, dict(message.user_properties))
+    assert (found.route, found.tier, found.model) == ("r", "edge", "m")
+    assert found.text == answered_text(message.payload)
+    assert (found == answer) is (max_bytes is None)
+    assert found.is_truncated is (max_bytes is not None)
 
 
 @pytest.mark.parametrize("char", ["\n", "\0", "\x1b", "\ufffe", "\uffff", "\U0001fffe"])

@@ -141,3 +141,25 @@ def test_listener_may_have_a_strategy_of_its_own() -> None:
     topics = build_topic_map("p", listeners, ("#",), {"farm/+/ask": "knn", "shed/+/ask": None})
     found = [topics.rule_for(topic) for topic in ("farm/a/ask", "shed/a/ask", "p/ask/a")]
     assert [rule and rule.strategy for rule in found] == ["knn", None, None]
+
+
+@pytest.mark.parametrize(
+    ("topic", "expected"),
+    [
+        ("p/ask/d1", "p/progress/d1"),
+        ("p/ask/d1/7", "p/progress/d1/7"),
+        ("p/ask/d1/a/b", "p/progress/d1/a/b"),
+        ("farm/d1/ask", "p/progress/d1"),
+        ("p/ask", None),
+        ("p/ask/\x01", None),
+        ("elsewhere/d1", None),
+    ],
+)
+def test_progress_is_told_below_the_gateways_own_prefix(topic: str, expected: str | None) -> None:
+    topics = build_topic_map("p", (("farm/+/ask", 1, "farm/{device}/answer"),), ("#",))
+    assert topics.progress_topic(topic) == expected
+
+
+def test_progress_is_not_told_where_it_would_be_taken_for_a_question() -> None:
+    topics = build_topic_map("p", (("p/progress/#", 2, "farm/{device}/answer"),), ("#",))
+    assert topics.progress_topic("p/ask/d1") is None

@@ -212,6 +212,7 @@ class StubTier:
         self.models_status = 200
         self._happened = Signal()
         self._loop = asyncio.new_event_loop()
+        self._held_after = 0
         self._gate = asyncio.Event()
         self._gate.set()
         self._runner: web.AppRunner | None = None
@@ -236,8 +237,9 @@ class StubTier:
         self._thread.join(WAIT_S)
         self._loop.close()
 
-    def hold(self) -> None:
-        """Calls are taken and wait for `release`."""
+    def hold(self, *, after_words: int = 0) -> None:
+        """Calls are taken and wait for `release`: before they are answered, or once so many words are out."""
+        self._held_after = after_words
         self._loop.call_soon_threadsafe(self._gate.clear)
         self._run(asyncio.sleep(0))
 
@@ -290,7 +292,8 @@ class StubTier:
         key = request.headers.get("Idempotency-Key", "")
         call = Call(body["messages"][-1]["content"], key, body, dict(request.headers))
         self._happened.give(lambda: self.calls.append(call))
-        await self._gate.wait()
+        if not self._held_after:
+            await self._gate.wait()
         how = self.script(call)
         if how.status != 200:
             return web.json_response({"error": {"message": "scripted"}}, status=how.status, headers=how.headers)
@@ -303,6 +306,8 @@ class StubTier:
             await response.write(raw)
         words = (f"echo: {call.question}" if how.text is None else how.text).split(" ")
         for number, word in enumerate(words):
+            if number and number == self._held_after:
+                await self._gate.wait()
             await response.write(self._event(how, {"content": word if number == 0 else f" {word}"}, None))
         if how.is_cut:
             assert request.transport is not None

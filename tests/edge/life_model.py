@@ -36,6 +36,8 @@ class Row:
     answer: str | None = None
     answer_due_ms: int | None = None
     give_up_at_ms: int = 0
+    is_provisional: bool = False
+    """The answer: the terminal one will take its place."""
     is_sent: bool = False
     """Published since the last connection, and not offered again since."""
 
@@ -187,8 +189,17 @@ class Model:
     def retry(self, row: Row) -> None:
         row.todo, row.not_before_ms, row.attempts, row.rounds = row.tiers, None, 0, 0
 
+    def answer_provisionally(self, row: Row, tiers: str, now_ms: int) -> None:
+        self.release(row, tiers, tiers, None, is_counted=False)
+        if row.answer is None:
+            row.answer, row.answer_due_ms, row.is_sent, row.is_provisional = "ready", None, False, True
+            row.give_up_at_ms = max(row.expires_at_ms, now_ms + self.grace_ms)
+
     def finish(self, row: Row, state: State, now_ms: int, *, reason: str | None = None) -> None:
         row.attempts += row.state is State.LEASED
+        if row.is_provisional and reason not in (None, ErrorCode.CANCELLED):
+            state, reason = State.ANSWERED, None  # it stands
+        row.is_provisional = row.is_sent = False
         row.state, row.reason = state, reason
         row.finished_at_ms = None if state is State.ANSWERED else now_ms
         row.answer, row.answer_due_ms = "ready", None
@@ -199,14 +210,14 @@ class Model:
     def ready_to_send(self) -> Iterator[Row]:
         return (row for row in self.rows if row.is_ready_to_send())
 
-    def delivered(self, row: Row, now_ms: int) -> None:
-        if row.answer == "ready":
+    def delivered(self, row: Row, now_ms: int, *, is_provisional: bool) -> None:
+        if row.answer == "ready" and row.is_provisional is is_provisional:
             row.answer = "done"
             if row.state in (State.ANSWERED, State.UNDELIVERED):
                 row.state, row.finished_at_ms = State.DELIVERED, now_ms
 
-    def not_taken(self, row: Row, not_before_ms: int) -> None:
-        if row.answer == "ready":
+    def not_taken(self, row: Row, not_before_ms: int, *, is_provisional: bool) -> None:
+        if row.answer == "ready" and row.is_provisional is is_provisional:
             row.answer_due_ms = not_before_ms
 
     # --- what the clock and a restart bring about -------------------------------------------------

@@ -360,6 +360,62 @@ async def test_nothing_is_published_while_disconnected() -> None:
         assert (await second.next()).mid == number
 
 
+# --- progress out -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("version", [V5, V311], ids=["5", "3.1.1"])
+async def test_announcement_goes_at_qos_0_is_not_retained_and_is_nobodys_answer(version: int) -> None:
+    async with running(replace(OPTIONS, versions=(version,))) as bench:
+        peer = await bench.connected()
+
+        assert bench.link.announce(ANSWER)
+        number = bench.link.publish(ANSWER, 0)
+
+        said, sent = await peer.next(), await peer.next()
+        assert (said.kind, said.flags) == (PUBLISH, 0)
+        assert (text(b"answer/a") in said.body, said.body.endswith(b"yes")) == (True, True)
+        assert ((b"\x09" + text(b"\x00c")) in said.body) is (version == V5)
+        assert sent.mid == number
+        await peer.acknowledge(sent.mid)
+        assert (await bench.reported())[0] == number  # and nothing was reported before it
+
+
+async def test_announcement_takes_no_number_that_an_answer_in_flight_has() -> None:
+    """paho would report it as sent under that number, and the answer would count as taken."""
+    async with running() as bench:
+        peer = await bench.connected()
+        number = bench.link.publish(ANSWER, 0)
+        assert number is not None
+        connection = bench.link._connection
+        assert connection is not None
+        # 65,535 packets later, and the broker still owes the PUBACK.
+        connection._last_number = connection._client._last_mid = number - 1
+
+        assert not bench.link.announce(ANSWER)
+
+        connection._last_number = connection._client._last_mid = number
+        assert bench.link.announce(ANSWER)
+        await peer.next()
+        await peer.acknowledge(number, NO_MATCHING_SUBSCRIBERS)
+        assert await bench.reported() == (number, NO_MATCHING_SUBSCRIBERS)
+
+
+async def test_announcement_is_dropped_where_the_link_takes_no_more() -> None:
+    async with running() as bench:
+        assert not bench.link.announce(ANSWER)
+        peer = await bench.broker.next()
+        await peer.greet(connack(properties=b"\x27" + struct.pack(">I", 1000)))
+        async with asyncio.timeout(WAIT_S):
+            await bench.link.ready.wait()
+        assert not bench.link.announce(replace(ANSWER, payload=b"x" * 1000))
+        results = [bench.link.announce(ANSWER) for _ in range(200)]
+        assert results == sorted(results, reverse=True)
+        assert 1 < sum(results) < 200, "what is not written must not pile up"
+        for _ in range(sum(results)):
+            assert (await peer.next()).kind == PUBLISH
+        assert bench.link.announce(ANSWER), "it goes on once the connection takes more"
+
+
 # --- the connection's life ----------------------------------------------------------------------------
 
 

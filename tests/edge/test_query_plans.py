@@ -71,9 +71,14 @@ async def live(store: Store) -> None:
     rows = await store.next_received(5, ())
     for row in rows:
         await store.latest_of_session(row, START_MS)
+        await store.turns_of_session(row, 9)
         await store.queue_for_tiers(row, ("hub", "edge"), route="r", confidence=0.1, decision={}, now_ms=START_MS)
     assert (await store.count_due(3))["hub>edge"] == 3
-    first, second, *_ = await store.claim("hub", ["hub>edge"], 4, START_MS)
+    first, second, *others = await store.claim("hub", ["hub>edge"], 4, START_MS)
+    for other in others[:1]:
+        maybe = Answer(text="Maybe.", tier="edge", is_provisional=True)
+        assert await store.answer_provisionally(other, maybe, Waiting(("hub",), ("hub",)), START_MS)
+        assert await store.finish(other, Answer(text="Yes."), State.ANSWERED, START_MS)
     if (call := store._accounts.call_of(first, first.lease)) is not None:
         call.used = Tokens(1, 1)
     await store.finish(first, Answer(text="Yes.", judged="{}"), State.ANSWERED, START_MS, lease=first.lease)

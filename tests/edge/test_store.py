@@ -74,7 +74,7 @@ async def answered(store: Store, item: Request, *, now_ms: int = NOW) -> OutboxR
 
 
 async def test_new_request_is_a_row_that_tells_everything(store: Store, database: FlakyDatabase) -> None:
-    payload = json.dumps({"question": "wet?", "id": "q", "priority": 3, "private": True, "max_bytes": 99})
+    payload = json.dumps({"question": "wet?", "id": "q", "priority": 3, "private": True, "max_bytes": 199})
     item = request(payload, correlation=b"\x00c", expiry_s=60, content_type="application/json")
     assert await accept(store, item) == [Accepted.NEW]
     (row,) = await store.next_received(10, ())

@@ -59,8 +59,9 @@ messages = st.builds(
 def facts(*values: Any) -> dict[str, Any]:
     """Names what is known of a request; the times of what is over count for nothing."""
     names = ("id", "state", "reason", "tiers", "todo", "attempts", "rounds", "lease", "crashes", "key")
-    *known, finished_at_ms, not_before_ms, answer, answer_due_ms = values
+    *known, finished_at_ms, not_before_ms, answer, answer_due_ms, is_provisional = values
     found = dict(zip(names, known, strict=True)) | {"finished_at_ms": finished_at_ms, "answer": answer}
+    found["is_provisional"] = bool(is_provisional)
     if found["state"] in ACTIVE:
         found["not_before_ms"] = not_before_ms
     if answer == "ready":
@@ -72,7 +73,7 @@ def told(row: Row) -> dict[str, Any]:
     """The same facts, as the model has them."""
     return facts(
         *(row.id, row.state, row.reason, row.tiers, row.todo, row.attempts, row.rounds, row.lease, row.crashes),
-        *(row.key, row.finished_at_ms, row.not_before_ms, row.answer, row.answer_due_ms),
+        *(row.key, row.finished_at_ms, row.not_before_ms, row.answer, row.answer_due_ms, row.is_provisional),
     )
 
 
@@ -127,7 +128,7 @@ class StoreLife(RuleBasedStateMachine):
         self.accepted(items, self.run(self.store.accept(items, self.now_ms)))
 
     def accepted(self, items: list[Request | Refused], results: list[Accepted]) -> None:
-        dropped = "SELECT id FROM requests WHERE reason = 'queue_full' AND state <> 'dead'"
+        dropped = "SELECT id FROM requests WHERE detail LIKE 'dropped to make room%' AND state <> 'dead'"
         self.model.dropped = {request_id for (request_id,) in self.rows(dropped)}
         assert results == [self.model.accept(item, self.now_ms) for item in items]
 
@@ -235,6 +236,16 @@ class StoreLife(RuleBasedStateMachine):
             self.model.release(row, tiers, todo, not_before_ms, is_counted=is_counted)
 
     @precondition(lambda self: self.leased)
+    @rule(data=st.data())
+    def answer_provisionally(self, data: st.DataObject) -> None:
+        request, row = self.holder(data)
+        answer = Answer(text="Maybe.", tier="edge", is_provisional=True)
+        done = self.run(self.store.answer_provisionally(request, answer, Waiting(("hub",), ("hub",)), self.now_ms))
+        assert done is (row is not None)
+        if row is not None:
+            self.model.answer_provisionally(row, "hub", self.now_ms)
+
+    @precondition(lambda self: self.leased)
     @rule(data=st.data(), state=st.sampled_from([State.ANSWERED, State.ANSWERED, State.EXPIRED]))
     def finish(self, data: st.DataObject, state: State) -> None:
         self.finish_under(data.draw(st.sampled_from(self.leased)), state)
@@ -304,9 +315,9 @@ class StoreLife(RuleBasedStateMachine):
         else:
             self.run(self.store.not_taken(row, "no_subscriber", self.now_ms + 1_000, self.now_ms))
         if known and is_taken:
-            self.model.delivered(known, self.now_ms)
+            self.model.delivered(known, self.now_ms, is_provisional=row.is_provisional)
         elif known:
-            self.model.not_taken(known, self.now_ms + 1_000)
+            self.model.not_taken(known, self.now_ms + 1_000, is_provisional=row.is_provisional)
 
     @rule(seconds=st.integers(0, 8))
     def upkeep(self, seconds: int) -> None:
@@ -365,7 +376,7 @@ class StoreLife(RuleBasedStateMachine):
     def rows_are_those_of_the_model(self) -> None:
         query = (
             "SELECT id, requests.state, reason, tiers, todo, attempts, rounds, lease, crashes, dedupe_key,"
-            " finished_at_ms, requests.not_before_ms, o.state, o.not_before_ms"
+            " finished_at_ms, requests.not_before_ms, o.state, o.not_before_ms, o.is_provisional"
             " FROM requests LEFT JOIN outbox o ON o.request = requests.seq ORDER BY requests.seq"
         )
         assert [facts(*values) for values in self.rows(query)] == [told(row) for row in self.model.rows]

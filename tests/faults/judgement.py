@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from broker_log import BrokerLog
 from harness import Message
 from ledger import Key, Ledger, Row
-from listener import key_of
+from listener import is_provisional, key_of
 
 from mqrouter.core.states import State
 
@@ -102,6 +102,10 @@ class Judgement:
         if not questions:
             yield f"an answer to no question of ours: {answers[0]}"
             return
+        provisional = [message for message in answers if is_provisional(message)]
+        if len({message.payload for message in provisional}) > max(1, len(rows)):
+            yield f"{questions[0].topic} had more than one provisional answer: {provisional}"
+        answers = [message for message in answers if message not in provisional]
         words = {message.payload for message in answers}
         if rows_may_be_missing:
             ids, codes = None, None

@@ -27,6 +27,7 @@ class StoredAnswer:
     correlation: bytes | None
     payload: bytes
     state: str
+    is_provisional: bool = False
 
     @property
     def is_error(self) -> bool:
@@ -69,8 +70,10 @@ class Row:
             if self.state not in ACTIVE and self.reply_topic is not None and SALVAGED not in self.events:
                 yield f"is {self.state} and has no answer"
             return
-        if self.state in ACTIVE:
+        if self.state in ACTIVE and not self.answer.is_provisional:
             yield f"is {self.state} and has an answer already"
+        if self.state not in ACTIVE and self.answer.is_provisional:
+            yield f"is {self.state} and has a provisional answer only"
         if (self.answer.topic, self.answer.correlation) != self.key:
             yield f"has an answer for {self.answer.topic} {self.answer.correlation!r}, asked {self.key}"
         if self.answer.is_error is not (self.reason is not None):
@@ -126,8 +129,10 @@ def _rows(db: sqlite3.Connection) -> Iterator[Row]:
     for entry in db.execute("SELECT request, event FROM history ORDER BY seq"):
         events.setdefault(entry["request"], []).append(entry["event"])
     answers = {
-        row["request"]: StoredAnswer(row["topic"], row["correlation"], row["payload"], row["state"])
-        for row in db.execute("SELECT request, topic, correlation, payload, state FROM outbox")
+        row["request"]: StoredAnswer(
+            row["topic"], row["correlation"], row["payload"], row["state"], bool(row["is_provisional"])
+        )
+        for row in db.execute("SELECT request, topic, correlation, payload, state, is_provisional FROM outbox")
     }
     for row in db.execute("SELECT * FROM requests ORDER BY seq"):
         yield Row(

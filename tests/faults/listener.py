@@ -21,6 +21,7 @@ class Listener:
     def __init__(self, port: int, client_id: str, filters: Sequence[str]) -> None:
         self.messages: list[Message] = []
         self.keys: set[Key] = set()
+        """Of the terminal answers heard."""
         self.heard = Signal()
         self._options = [(name, SubscribeOptions(1)) for name in filters]
         self._subscribed = threading.Event()
@@ -58,8 +59,14 @@ class Listener:
 
     def _keep(self, message: Message) -> None:
         self.messages.append(message)
-        self.keys.add(key_of(message))
+        if not is_provisional(message):
+            self.keys.add(key_of(message))
 
 
 def key_of(message: Message) -> Key:
     return message.topic, message.correlation
+
+
+def is_provisional(message: Message) -> bool:
+    """True for an answer that a terminal one follows."""
+    return message.properties.get("mq-status") == "provisional"

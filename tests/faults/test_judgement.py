@@ -125,6 +125,21 @@ def _drop_at_the_broker(evidence: Evidence) -> None:
     evidence.log.dropping_for.add("d")
 
 
+def _provisional(evidence: Evidence, text: bytes) -> Message:
+    properties = {**evidence.answers[0].properties, "mq-status": "provisional"}
+    return replace(evidence.answers[0], payload=text, properties=properties)
+
+
+def _change_the_provisional_answer(evidence: Evidence) -> None:
+    evidence.answers += [_provisional(evidence, b"maybe"), _provisional(evidence, b"maybe not")]
+
+
+def _keep_the_provisional_answer(evidence: Evidence) -> None:
+    answer = evidence.rows[0].answer
+    assert answer is not None
+    evidence.rows[0] = replace(evidence.rows[0], answer=replace(answer, is_provisional=True))
+
+
 SPOILED: list[tuple[Callable[[Evidence], None], str]] = [
     (_lose_a_row, "was acknowledged and has no row"),
     (_lose_a_row, "was taken by the broker and has no row"),
@@ -144,12 +159,15 @@ SPOILED: list[tuple[Callable[[Evidence], None], str]] = [
     (_store_another_question, "holds what was sent"),
     (_damage, "is damaged"),
     (_drop_at_the_broker, "dropped messages"),
+    (_change_the_provisional_answer, "more than one provisional answer"),
+    (_keep_the_provisional_answer, "has a provisional answer only"),
 ]
 
 
 def test_kept_promises_offend_nobody() -> None:
     evidence = Evidence()
     evidence.answers.append(evidence.answers[0])  # a duplicate
+    evidence.answers += 2 * [_provisional(evidence, b"maybe")]
 
     assert evidence.offenders() == []
 

@@ -9,6 +9,7 @@ import pytest
 from fakes import START_MS, FakeBroker, FakeClock, FlakyDatabase, refused, request, running, settled, until
 
 from mqrouter.core.request import Answer
+from mqrouter.core.retry import Waiting
 from mqrouter.core.states import State
 from mqrouter.edge.store.store import Store
 from mqrouter.errors import StoreError, StoreFatalError
@@ -217,6 +218,48 @@ async def test_new_answers_flow_after_everything_old_was_purged(stage: Stage) ->
         assert await stage.store.purge(stage.clock.now_ms() + 1, 0) == 3
         await stage.answer("d")
         await stage.published(*"abcd")
+
+
+async def test_better_answer_follows_a_provisional_one_that_is_still_in_flight(stage: Stage) -> None:
+    hub = Waiting(("hub",), ("hub",))
+    await stage.store.accept([request('{"question": "a"}', correlation=b"a")], START_MS)
+    (row,) = await stage.store.next_received(1, ())
+    await stage.store.queue_for_tiers(row, ("edge",), route=None, confidence=0, decision={}, now_ms=START_MS)
+    (lease,) = await stage.store.claim("edge", ["edge"], 1, START_MS)
+    async with running(stage.deliver.run):
+        await stage.store.answer_provisionally(lease, Answer(text="Maybe.", is_provisional=True), hub, START_MS)
+        stage.answered.give()
+        await until(lambda: stage.broker.published)
+        await stage.store.finish(row, Answer(text="Surely."), State.ANSWERED, START_MS)
+        stage.answered.give()
+        await until(lambda: len(stage.broker.published) == 2)
+        stage.deliver.acknowledged(1, Publication.TAKEN)
+        await until(lambda: stage.deliver.in_flight == 1)
+        await settled(stage.database)
+        assert (await stage.states(), stage.deliver.delivered) == (["answered"], 0)
+        stage.deliver.acknowledged(2, Publication.TAKEN)
+        await until(lambda: stage.deliver.delivered == 1)
+    assert await stage.states() == ["delivered"]
+    assert [b'"provisional":true' in body for body in stage.broker.bodies] == [True, False]
+
+
+async def test_provisional_answer_in_flight_at_a_reconnect_gives_way_to_the_better_one(stage: Stage) -> None:
+    hub = Waiting(("hub",), ("hub",))
+    await stage.store.accept([request('{"question": "a"}', correlation=b"a")], START_MS)
+    (row,) = await stage.store.next_received(1, ())
+    await stage.store.queue_for_tiers(row, ("edge",), route=None, confidence=0, decision={}, now_ms=START_MS)
+    (lease,) = await stage.store.claim("edge", ["edge"], 1, START_MS)
+    async with running(stage.deliver.run):
+        await stage.store.answer_provisionally(lease, Answer(text="Maybe.", is_provisional=True), hub, START_MS)
+        stage.answered.give()
+        await until(lambda: stage.broker.published)
+        stage.broker.is_connected = False
+        await stage.store.finish(row, Answer(text="Surely."), State.ANSWERED, START_MS)
+        stage.broker.is_connected = True
+        stage.deliver.reconnected()
+        await until(lambda: len(stage.broker.published) == 2)
+        await settled(stage.database)
+    assert [b'"provisional":true' in body for body in stage.broker.bodies] == [True, False]
 
 
 async def test_answer_at_which_connections_break_lets_the_others_pass(stage: Stage) -> None:

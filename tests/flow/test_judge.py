@@ -56,6 +56,17 @@ async def test_context_counts_for_the_tiers_limit() -> None:
     assert found.tier_plan.struck[0].tier == "edge"
 
 
+async def test_refining_route_lets_this_device_fill_in_for_those_who_accept_that() -> None:
+    refining = judge(to=["hub"], when_offline="answer_then_refine")
+    plain = question("how are the cows")
+    accepting = dataclasses.replace(plain, accepts_provisional=True)
+    found = [await refining.judge(asked, HashEmbedder()) for asked in (plain, accepting)]
+    assert [one.tier_plan.tiers for one in found] == [("hub",), ("hub", "edge")]
+    assert refining.is_patient("cattle") and refining.impatient_routes() == []
+    private = await refining.judge(dataclasses.replace(accepting, is_private=True), HashEmbedder())
+    assert private.tier_plan.tiers == ("edge",)
+
+
 async def test_local_fallback_follows_the_route() -> None:
     found = await judge(to=["hub"], when_offline="answer_locally").judge(question("how are the cows"), HashEmbedder())
     assert found.tier_plan.tiers == ("hub", "edge")

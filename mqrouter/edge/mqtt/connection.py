@@ -31,6 +31,8 @@ from mqrouter.edge.mqtt.wire import ConnectionFailedError, Wire
 
 log = structlog.get_logger("mqtt")
 
+MAX_NUMBER = 65_535  # of a packet
+MAX_UNWRITTEN = 64  # messages at QoS 0: a broker that does not read must not fill our memory
 END_TEXTS = {  # paho's words for an end that the broker gave no reason for
     "Unspecified error": "it broke off",
     "Keep alive timeout": "no sign of life from the broker",
@@ -63,6 +65,9 @@ class Connection:
         self._maximum_packet_bytes: int | None = None
         self._unacknowledged: set[int] = set()
         self._unsent = 0
+        self._last_number = 0
+        self._unwritten = 0
+        """Messages at QoS 0 that paho has not yet written."""
         self._options = options
         self._on_message = on_message
         self._on_published = on_published
@@ -202,6 +207,9 @@ class Connection:
         self._on_message(incoming(message, self.epoch))
 
     def _published(self, _c: Any, _d: Any, mid: int, reason: ReasonCode, _properties: Any) -> None:
+        if mid not in self._unacknowledged:  # written at QoS 0: paho says so, and nobody has answered
+            self._unwritten = max(0, self._unwritten - 1)
+            return
         self._wire.received += 1
         self._unacknowledged.discard(mid)
         self._on_published(mid, reason.value)
@@ -231,6 +239,18 @@ class Connection:
             return self._unsent
         return self._send(message.topic, message.payload, properties=properties)
 
+    def announce(self, message: OutMessage) -> bool:
+        """Sends at QoS 0, or not at all: nothing of it is kept for later."""
+        properties = answer_properties(message, 0) if self.version == paho.MQTTv5 else None
+        following = self._last_number % MAX_NUMBER + 1  # paho numbers these too, and looks at nothing in flight
+        is_congested = self._unwritten >= MAX_UNWRITTEN
+        if is_congested or following in self._unacknowledged or self._is_too_large(message, properties):
+            return False
+        info = self._client.publish(message.topic, message.payload, qos=0, properties=properties)
+        self._last_number = info.mid
+        self._unwritten += info.rc == paho.MQTT_ERR_SUCCESS
+        return info.rc == paho.MQTT_ERR_SUCCESS
+
     def _is_too_large(self, message: OutMessage, properties: Properties | None) -> bool:
         if self._maximum_packet_bytes is None or properties is None:
             return False
@@ -240,6 +260,7 @@ class Connection:
         self, topic: str, payload: bytes, *, properties: Properties | None = None, is_retained: bool = False
     ) -> int | None:
         info = self._client.publish(topic, payload, qos=1, retain=is_retained, properties=properties)
+        self._last_number = info.mid
         if info.rc != paho.MQTT_ERR_SUCCESS:
             return None
         self._unacknowledged.add(info.mid)

@@ -90,6 +90,11 @@ class MqttLink:
             return None
         return connection.publish(message, now_ms)
 
+    def announce(self, message: OutMessage) -> bool:
+        """Sends at QoS 0; False where it was dropped: while disconnected, or while the connection takes no more."""
+        connection = self._connection
+        return connection is not None and connection.is_subscribed and connection.announce(message)
+
     async def run(self) -> None:
         """Connects, and connects again with full jitter, until `close`."""
         failures = 0

@@ -20,8 +20,10 @@ _STATES = ", ".join(f"'{state}'" for state in State)
 _ACTIVE = ", ".join(f"'{state}'" for state in ACTIVE)
 RULES = {
     "in no known state": f"state NOT IN ({_STATES})",
-    "answered, and without an answer": "state = 'answered' AND seq NOT IN (SELECT request FROM outbox)",
-    "active, and with an answer": f"state IN ({_ACTIVE}) AND seq IN (SELECT request FROM outbox)",
+    "answered, and without an answer": "state = 'answered'"
+    " AND seq NOT IN (SELECT request FROM outbox WHERE is_provisional = 0)",
+    "active, and with an answer": f"state IN ({_ACTIVE})"
+    " AND seq IN (SELECT request FROM outbox WHERE is_provisional = 0)",
     "active, and with a time of its end": f"state IN ({_ACTIVE}) AND finished_at_ms IS NOT NULL",
     "ended, and without a time of that": f"state NOT IN ({_ACTIVE}, 'answered') AND finished_at_ms IS NULL",
     "pending, and waiting for no tier": "state = 'pending' AND todo IS NULL",

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
+from dataclasses import replace
 
 from mqrouter.core.admission import Moves
-from mqrouter.core.encode import encode_answer
+from mqrouter.core.encode import decode_answer, encode_answer
 from mqrouter.core.records import StoredRequest
 from mqrouter.core.request import Answer
 from mqrouter.core.states import ACTIVE, State
@@ -13,6 +15,7 @@ from mqrouter.edge.store.history import JUDGED, note
 from mqrouter.edge.store.outbox import Outbox
 from mqrouter.edge.store.rows import stored_request
 from mqrouter.edge.store.steering import record
+from mqrouter.errors import ErrorCode
 
 
 def end(
@@ -25,12 +28,18 @@ def end(
     *,
     is_attempt: bool = False,
 ) -> None:
-    """The request is in `state` and its answer in the outbox; `is_attempt` counts one more."""
+    """The request is in `state` and its answer in the outbox; `is_attempt` counts one more.
+
+    Where there is a provisional answer and no better one, that one is made the terminal answer instead of an error.
+    """
+    if (row := outbox.withdraw(db, request.seq)) is not None:
+        properties = dict(json.loads(row["user_properties"]))
+        answer, state = _settle(answer, state, decode_answer(row["payload"], request.reply.form, properties))
     expiry_ms = request.expires_at_ms if request.client_gave_expiry and request.expires_at_ms > now_ms else None
     message = encode_answer(answer, request.reply, request.id, expiry_ms)
     db.execute(
         "UPDATE requests SET state = ?, reason = ?, detail = ?, tier = ?, model = ?, finished_at_ms = ?,"
-        " attempts = attempts + ? WHERE seq = ?",
+        " attempts = attempts + ?, saw_private = saw_private OR ? WHERE seq = ?",
         (
             state,
             answer.error,
@@ -39,6 +48,7 @@ def end(
             answer.model,
             None if state is State.ANSWERED else now_ms,
             is_attempt,
+            answer.saw_private,
             request.seq,
         ),
     )
@@ -46,6 +56,20 @@ def end(
     if answer.judged is not None:
         note(db, [(request.seq, now_ms, JUDGED, answer.judged)])
     note(db, [(request.seq, now_ms, state, answer.error_message or answer.tier)])
+
+
+def _settle(answer: Answer, state: State, provisional: Answer) -> tuple[Answer, State]:
+    """Returns how a request ends that has had a provisional answer.
+
+    Where no better one came, for whatever reason, that text stands as the terminal answer, which says so; an operator's
+    order to cancel is carried out all the same.
+    """
+    if answer.error is ErrorCode.CANCELLED:
+        return answer, state
+    if answer.error is None:
+        return replace(answer, is_refined=True), state
+    stands = replace(provisional, is_refined=False, error_message=answer.error_message, latency_ms=answer.latency_ms)
+    return stands, State.ANSWERED
 
 
 def finish(

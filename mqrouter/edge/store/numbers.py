@@ -14,6 +14,10 @@ class Numbers:
         self._query = f"SELECT max(seq) FROM {table}"
         self._last: Seq = 0
 
+    def pass_over(self, number: Seq) -> None:
+        """A row of this number goes: nothing gets it again."""
+        self._last = max(self._last, number)
+
     def next(self, db: sqlite3.Connection) -> Seq:
         """Returns a number above every one given out since the start, and above every row's."""
         last: Seq | None = db.execute(self._query).fetchone()[0]

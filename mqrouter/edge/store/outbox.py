@@ -1,4 +1,4 @@
-"""The outbox table: answers until the broker has acknowledged them."""
+"""The outbox table: answers until the broker has acknowledged them; one of each request, see `provisional`."""
 
 from __future__ import annotations
 
@@ -31,11 +31,18 @@ class Outbox:
         self._numbers = Numbers("outbox")  # `ready_after` is asked with the last one seen
 
     def post(
-        self, db: sqlite3.Connection, request: Seq, message: OutMessage, now_ms: int, *, wanted_until_ms: int = 0
+        self,
+        db: sqlite3.Connection,
+        request: Seq,
+        message: OutMessage,
+        now_ms: int,
+        *,
+        wanted_until_ms: int = 0,
+        is_provisional: bool = False,
     ) -> None:
         db.execute(
             "INSERT INTO outbox (seq, request, topic, payload, correlation, content_type, user_properties,"
-            " message_expires_at_ms, give_up_at_ms) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            " message_expires_at_ms, give_up_at_ms, is_provisional) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             (
                 self._numbers.next(db),
                 request,
@@ -46,8 +53,26 @@ class Outbox:
                 json.dumps(message.user_properties),
                 message.expires_at_ms,
                 max(wanted_until_ms, now_ms + self._grace_ms),
+                is_provisional,
             ),
         )
+
+    def withdraw(self, db: sqlite3.Connection, request: Seq) -> sqlite3.Row | None:
+        """The request has no provisional answer any more; returns the row it had.
+
+        Its number is not given out again: who reads in order may be past it.
+        """
+        row: sqlite3.Row | None = db.execute(
+            "DELETE FROM outbox WHERE request = ? AND is_provisional = 1 RETURNING seq, payload, user_properties",
+            (request,),
+        ).fetchone()
+        if row is not None:
+            self._numbers.pass_over(row["seq"])
+        return row
+
+    def pass_over_all(self, db: sqlite3.Connection) -> None:
+        """At start: no number of an earlier life's answer is given out again, even once that answer is purged."""
+        self._numbers.next(db)
 
     def offer_again(self, db: sqlite3.Connection, request: Seq, now_ms: int) -> None:
         """The answer of this request, where it has one, is ready under a new number: after all already published."""
@@ -93,8 +118,14 @@ def ready_after(db: sqlite3.Connection, after: Seq, limit: int) -> list[OutboxRo
 
 
 def delivered(db: sqlite3.Connection, row: OutboxRow, now_ms: int) -> None:
-    done = db.execute("UPDATE outbox SET state = 'done' WHERE request = ? AND state = 'ready'", (row.request,))
+    done = db.execute(
+        "UPDATE outbox SET state = 'done' WHERE request = ? AND state = 'ready' AND is_provisional = ?",
+        (row.request, row.is_provisional),
+    )
     if done.rowcount == 0:
+        return
+    if row.is_provisional:
+        note(db, [(row.request, now_ms, "provisional_delivered", None)])
         return
     db.execute(
         "UPDATE requests SET state = 'delivered', finished_at_ms = ?"
@@ -106,15 +137,18 @@ def delivered(db: sqlite3.Connection, row: OutboxRow, now_ms: int) -> None:
 
 def not_taken(db: sqlite3.Connection, row: OutboxRow, why: str, not_before_ms: int, now_ms: int) -> None:
     done = db.execute(
-        "UPDATE outbox SET not_before_ms = ?, tries = tries + 1 WHERE request = ? AND state = 'ready'",
-        (not_before_ms, row.request),
+        "UPDATE outbox SET not_before_ms = ?, tries = tries + 1"
+        " WHERE request = ? AND state = 'ready' AND is_provisional = ?",
+        (not_before_ms, row.request, row.is_provisional),
     )
     if done.rowcount and row.tries == 0:
         note(db, [(row.request, now_ms, "not_taken", why)])
 
 
 def give_up(db: sqlite3.Connection, now_ms: int) -> int:
-    rows = db.execute("SELECT seq, request FROM outbox WHERE state = 'ready' AND give_up_at_ms <= ?", (now_ms,))
+    rows = db.execute(
+        "SELECT seq, request, is_provisional FROM outbox WHERE state = 'ready' AND give_up_at_ms <= ?", (now_ms,)
+    ).fetchall()
     found = [(row["seq"], row["request"]) for row in rows]
     db.executemany("UPDATE outbox SET state = 'given_up' WHERE seq = ?", [(seq,) for seq, _ in found])
     db.executemany(
@@ -122,6 +156,7 @@ def give_up(db: sqlite3.Connection, now_ms: int) -> int:
         [(now_ms, request) for _, request in found],
     )
     # One that was delivered before, and asked for once more, stays so.
-    told = [request for _, request in found if not _is_delivered(db, request)]
+    terminal = [row["request"] for row in rows if not row["is_provisional"]]
+    told = [request for request in terminal if not _is_delivered(db, request)]
     note(db, ((request, now_ms, State.UNDELIVERED, "nobody took the answer") for request in told))
     return len(found)

@@ -121,7 +121,9 @@ def show_request(db: sqlite3.Connection, request_id: str, now: Now) -> dict[str,
     if row is None:
         return None
     history = db.execute("SELECT at_ms, event, note FROM history WHERE request = ? ORDER BY seq", (row["seq"],))
-    answer = db.execute("SELECT state, payload, topic, tries FROM outbox WHERE request = ?", (row["seq"],)).fetchone()
+    answer = db.execute(
+        "SELECT state, payload, topic, tries, is_provisional FROM outbox WHERE request = ?", (row["seq"],)
+    ).fetchone()
     return _summary(row, _last_failure(db, row), now) | {
         "topic": row["topic"],
         "reply_topic": row["reply_topic"],
@@ -131,6 +133,7 @@ def show_request(db: sqlite3.Connection, request_id: str, now: Now) -> dict[str,
         "confidence": row["confidence"],
         "answer": answer and answer["payload"].decode("utf-8", "replace"),
         "answer_state": answer and answer["state"],
+        "answer_is_provisional": bool(answer and answer["is_provisional"]),
         "verdicts": [
             entry | {"at_ms": entry["at_ms"] + now.offset_ms} for entry in feedback.of_request(db, row["seq"])
         ],

@@ -71,4 +71,5 @@ def outbox_row(row: sqlite3.Row) -> OutboxRow:
         reason=row["reason"],
         attempts=row["attempts"],
         received_at_ms=row["received_at_ms"],
+        is_provisional=bool(row["is_provisional"]),
     )

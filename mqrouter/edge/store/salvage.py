@@ -393,7 +393,7 @@ def _give_answers_their_state(db: sqlite3.Connection, now_ms: int) -> None:
     """A request that has an answer is not asked again, whatever its own row says."""
     rows = db.execute(
         f"SELECT requests.seq, outbox.state FROM requests JOIN outbox ON outbox.request = requests.seq"
-        f" WHERE requests.state IN ({OPEN})"
+        f" WHERE requests.state IN ({OPEN}) AND is_provisional = 0"
     ).fetchall()
     ends = {"ready": State.ANSWERED, "done": State.DELIVERED, "given_up": State.UNDELIVERED}
     for row in rows:
@@ -408,7 +408,8 @@ def _give_answers_their_state(db: sqlite3.Connection, now_ms: int) -> None:
 
 def _ask_again(db: sqlite3.Connection, now_ms: int) -> int:
     rows = db.execute(
-        "SELECT seq FROM requests WHERE state = 'answered' AND seq NOT IN (SELECT request FROM outbox)"
+        "SELECT seq FROM requests WHERE state = 'answered'"
+        " AND seq NOT IN (SELECT request FROM outbox WHERE is_provisional = 0)"
     ).fetchall()
     db.executemany(
         "UPDATE requests SET state = 'received', tiers = NULL, todo = NULL, not_before_ms = NULL, reason = NULL,"

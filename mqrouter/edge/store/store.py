@@ -11,13 +11,25 @@ from typing import TypeVar
 from mqrouter.core.admission import Holdings, Moves, QueueLimits
 from mqrouter.core.backoff import Backoff
 from mqrouter.core.feedback import Feedback
-from mqrouter.core.records import Accepted, OutboxRow, Pause, Seq, StoredRequest, join_tiers, split_tiers
+from mqrouter.core.records import Accepted, OutboxRow, PastTurn, Pause, Seq, StoredRequest, join_tiers, split_tiers
 from mqrouter.core.request import Answer, JsonObject, Refused, Request, RequestId
 from mqrouter.core.retry import Waiting
 from mqrouter.core.spending import Call, Meter
 from mqrouter.core.states import State
 from mqrouter.core.timeline import Anchor
-from mqrouter.edge.store import acceptance, backlog, endings, feedback, leases, outbox, sharing, steering, timeline
+from mqrouter.edge.store import (
+    acceptance,
+    backlog,
+    conversation,
+    endings,
+    feedback,
+    leases,
+    outbox,
+    provisional,
+    sharing,
+    steering,
+    timeline,
+)
 from mqrouter.edge.store.acceptance import Acceptance
 from mqrouter.edge.store.database import Database
 from mqrouter.edge.store.leases import Recovery
@@ -91,6 +103,7 @@ class Store:
         `in_hand` are rows that were being decided when the process crashed (`has_crashed`: not the whole machine).
         Rows that wait for none of the configured `tiers` are decided again.
         """
+        await self._database.read(self._outbox.pass_over_all)
         recovery = await self._database.write(lambda db: leases.recover(db, self._outbox, now_ms, in_hand, has_crashed))
         await self._database.write(lambda db: self._accounts.recover(db, now_ms))
         await self._database.read(lambda db: self._accounts.load(db, now_ms))
@@ -149,6 +162,10 @@ class Store:
     async def latest_of_session(self, request: StoredRequest, not_before_ms: int) -> Session | None:
         """Returns the request before this one in its session that took a route; None where it is older than that."""
         return await self._database.read(lambda db: backlog.latest_of_session(db, request, not_before_ms))
+
+    async def turns_of_session(self, request: StoredRequest, limit: int) -> list[PastTurn]:
+        """Returns the latest requests of this one's device and session before it, the newest first."""
+        return await self._database.read(lambda db: conversation.turns_of_session(db, request, limit))
 
     async def record_decision(self, request: StoredRequest, decision: JsonObject) -> None:
         """Keeps the explanation of a decision that ended without a tier."""
@@ -253,6 +270,17 @@ class Store:
             if is_ours and self._share_window_ms is not None:
                 sharing.spread(db, moved, self._outbox, request, answer, now_ms, self._share_window_ms)
             return is_ours
+
+        return await self._move(change, lambda: self._accounts.ended(call, now_ms))
+
+    async def answer_provisionally(self, request: StoredRequest, answer: Answer, waiting: Waiting, now_ms: int) -> bool:
+        """Writes an answer that a better one of `waiting` follows; False where the lease was no longer held."""
+        self.todo_lists.add(join_tiers(waiting.todo))
+        call = self._accounts.call_of(request, request.lease)
+
+        def change(db: sqlite3.Connection, moved: Moves) -> bool:
+            self._accounts.close(db, call, now_ms)
+            return provisional.answer_provisionally(db, moved, self._outbox, request, answer, waiting, now_ms)
 
         return await self._move(change, lambda: self._accounts.ended(call, now_ms))
 
