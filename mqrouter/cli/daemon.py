@@ -61,14 +61,21 @@ def open_database(path: Path) -> Iterator[sqlite3.Connection]:
     from mqrouter.edge.store.reading import open_read_only
 
     try:
-        with open_read_only(path) as db:
+        with saying_why_not(path), open_read_only(path) as db:
             yield db
+    except sqlite3.Error as error:
+        click.echo(f"mqrouter: {path} cannot be read: {error}", err=True)
+        raise SystemExit(Exit.NOPERM if "unable to open" in str(error) else Exit.UNAVAILABLE) from error
+
+
+@contextmanager
+def saying_why_not(path: Path) -> Iterator[None]:
+    """A database that is not there, or belongs to another user, ends the process with a message."""
+    try:
+        yield
     except FileNotFoundError:
         click.echo(f"mqrouter: there is no database {path} yet: start the daemon with `mqrouter run`", err=True)
         raise SystemExit(Exit.UNAVAILABLE) from None
     except PermissionError as error:
         click.echo(f"mqrouter: {path}: {error.strerror}: run this as the daemon's user, or as root", err=True)
         raise SystemExit(Exit.NOPERM) from error
-    except sqlite3.Error as error:
-        click.echo(f"mqrouter: {path} cannot be read: {error}", err=True)
-        raise SystemExit(Exit.NOPERM if "unable to open" in str(error) else Exit.UNAVAILABLE) from error

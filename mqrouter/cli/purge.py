@@ -12,7 +12,7 @@ from typing import Any
 import click
 
 from mqrouter.cli.common import Exit, config_option, load_or_exit
-from mqrouter.cli.daemon import DaemonDownError, call_daemon, open_database
+from mqrouter.cli.daemon import DaemonDownError, call_daemon, open_database, saying_why_not
 
 UNITS_S = {"s": 1, "m": 60, "min": 60, "h": 3600, "d": 86_400}
 TIMEOUT_S = 60.0  # a slow card syncs many times in one step
@@ -110,14 +110,8 @@ def database_alone(path: Path) -> Iterator[sqlite3.Connection]:
     from mqrouter.errors import StoreLockedError
 
     try:
-        with open_alone(path) as db:
+        with saying_why_not(path), open_alone(path) as db:
             yield db
-    except FileNotFoundError:
-        click.echo(f"mqrouter: there is no database {path} yet: start the daemon with `mqrouter run`", err=True)
-        raise SystemExit(Exit.UNAVAILABLE) from None
-    except PermissionError as error:
-        click.echo(f"mqrouter: {path}: {error.strerror}: run this as the daemon's user, or as root", err=True)
-        raise SystemExit(Exit.NOPERM) from error
     except StoreLockedError as error:
         click.echo(f"mqrouter: {error}", err=True)
         raise SystemExit(Exit.TEMPFAIL) from error
