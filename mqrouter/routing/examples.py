@@ -59,8 +59,13 @@ class ExampleIndex:
             rows, near = np.arange(len(self._texts)), self._vectors @ question
         else:
             rows, near = self._probe(question, np.argsort(-similarities, kind="stable").tolist(), count)
-        top = np.argsort(-near, kind="stable")[:count]
-        return Found(tuple(rows[top].tolist()), tuple(near[top].tolist()))
+        return _best(rows, near, count)
+
+    def nearest_of(self, question: Vector, routes: Sequence[int], count: int) -> Found:
+        """Returns the `count` nearest examples of these routes alone."""
+        rows = np.concatenate([np.arange(self._bounds[route], self._bounds[route + 1]) for route in routes])
+        near = np.concatenate([self._vectors[self._bounds[r] : self._bounds[r + 1]] @ question for r in routes])
+        return _best(rows, near, count)
 
     def neighbours(self, found: Found, count: int) -> tuple[Neighbour, ...]:
         """Returns the first `count` of what was found, for an explanation."""
@@ -83,6 +88,11 @@ class ExampleIndex:
             near.append(self._vectors[low:high] @ question)
             seen += high - low
         return np.concatenate(rows), np.concatenate(near)
+
+
+def _best(rows: npt.NDArray[np.intp], near: Matrix, count: int) -> Found:
+    top = np.argsort(-near, kind="stable")[:count]
+    return Found(tuple(rows[top].tolist()), tuple(near[top].tolist()))
 
 
 def _joined(parts: Sequence[Matrix]) -> Matrix:

@@ -10,6 +10,10 @@ from mqrouter.routing.signals import Signals
 from mqrouter.routing.strategy import DEFAULTS, Options, RouteExamples, rank
 
 
+RIVALS = 2
+"""Routes whose examples explain a decision: to look at more costs more than to decide."""
+
+
 class Learned:
     """Scores are probabilities; those of all routes together are at most 1. Raises ValueError without a head."""
 
@@ -19,6 +23,7 @@ class Learned:
             raise ValueError("the strategy learned needs a trained head: run `mqrouter train`")
         self._head = head
         self._index = ExampleIndex(routes) if nearest else None
+        self._place = {name: number for number, name in enumerate(routes)}
         self._nearest = nearest
 
     def score(self, signals: Signals) -> Scores:
@@ -33,5 +38,5 @@ class Learned:
         )
         if self._index is None:
             return Scores(ranked, scope=found.scope)
-        near = self._index.nearest(question, self._index.similarities(question), self._nearest)
+        near = self._index.nearest_of(question, [self._place[entry.route] for entry in ranked[:RIVALS]], self._nearest)
         return Scores(ranked, self._index.neighbours(near, self._nearest), found.scope)
