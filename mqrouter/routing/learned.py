@@ -9,7 +9,6 @@ from mqrouter.routing.examples import ExampleIndex
 from mqrouter.routing.signals import Signals
 from mqrouter.routing.strategy import DEFAULTS, Options, RouteExamples, rank
 
-
 RIVALS = 2
 """Routes whose examples explain a decision: to look at more costs more than to decide."""
 
