@@ -116,12 +116,14 @@ class CredentialsError(PermanentError):
 class ModelError(MqrouterError):
     """Escalate: the local model crashed, hung, or produced nothing fit to send.
 
-    `judged` is what was looked at, as JSON for the request's history.
+    `judged` is what was looked at, as JSON for the request's history. A lesser answer, or one that was not waited for,
+    is still better than none.
     """
 
-    def __init__(self, message: str, *, judged: str | None = None) -> None:
+    def __init__(self, message: str, *, judged: str | None = None, is_lesser: bool = False) -> None:
         super().__init__(message)
         self.judged = judged
+        self.is_lesser = is_lesser
 
 
 class ModelFileError(MqrouterError):

@@ -89,8 +89,14 @@ class Privacy:
         return PrivateBy(tuple(marks), self.kinds_in([*texts, question.context or ""]))
 
     def kinds_in(self, texts: Sequence[str]) -> tuple[Kind, ...]:
-        found = {one.kind for text in texts for one in find(text, self.detect, self.region)}
+        found = {kind for text in texts for kind in _kinds_of(text, self.detect, self.region)}
         return tuple(kind for kind in Kind if kind in found)
+
+
+@lru_cache(maxsize=32)
+def _kinds_of(text: str, kinds: frozenset[Kind], region: str | None) -> frozenset[Kind]:
+    """A question is looked at when it is decided and at each attempt; a long one takes a tenth of a second."""
+    return frozenset(one.kind for one in find(text, kinds, region))
 
 
 @lru_cache(maxsize=256)

@@ -79,6 +79,7 @@ class PastTurn:
 
     payload: bytes
     content_type: str | None
+    topic: str
     answer: bytes | None
     is_private: bool
     """Asked in private, or answered with something private in view."""

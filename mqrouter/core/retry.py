@@ -16,6 +16,7 @@ class Failure(StrEnum):
     REFUSED = "refused"  # this tier will never take this request
     WITHHELD = "withheld"  # it may not see this request, and was not asked: costs no attempt
     UNFIT = "unfit"  # it answered, and the answer is not fit to send
+    LESSER = "lesser"  # the same, but sent where nobody does better: the others are asked first
 
 
 @dataclass(frozen=True, slots=True)

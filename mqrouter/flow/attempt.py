@@ -33,7 +33,7 @@ from mqrouter.errors import (
 )
 from mqrouter.flow.judge import Judge
 from mqrouter.flow.local_answer import LocalRules, check_local, judge_local
-from mqrouter.flow.outgoing import let_out, restored
+from mqrouter.flow.outgoing import let_out, look, restored
 from mqrouter.flow.ports import Chance, Clock, Progress, Saying, Store, TierClient
 from mqrouter.flow.progress import NoProgress
 from mqrouter.flow.recall import recall_session
@@ -65,6 +65,9 @@ class Reply:
     judged: str | None = None
     """What was made of a local one, for the history."""
     saw_private: bool = False
+    """Its session's private turns were in view."""
+    is_private: bool = False
+    """By any rule of this moment."""
     is_provisional: bool = False
 
 
@@ -135,7 +138,7 @@ class Attempts:
             await self._failed(request, Failure.TRANSIENT, error)
         except (PermanentError, ModelError) as error:
             self._board.succeeded(self.name)  # it is up: it answered
-            failure = Failure.UNFIT if isinstance(error, ModelError) else Failure.REFUSED
+            failure = self._of_model(error, request) if isinstance(error, ModelError) else Failure.REFUSED
             await self._failed(request, failure, error)
         except StoreFatalError:
             raise
@@ -161,10 +164,11 @@ class Attempts:
         deadline_s = max(0.001, min(self._limits.total_timeout_s, left_s))
         deadline_s, is_cut_short = self._leave_time(request, deadline_s, left_s)
         judge = self._judge()
-        why = request.private_by | judge.privacy.look(question, request.topic, request.device)
+        why = request.private_by | await look(judge.privacy, question, request.topic, request.device)
         history = await recall_session(self._store, request, question, judge, self.name, self._limits.request)
         messages = compose(question, judge.prompt_for(request.route), history.messages)
-        outgoing = let_out(messages, why, judge.tiers.get(self.name), judge.privacy)
+        outgoing = await let_out(messages, why, judge.tiers.get(self.name), judge.privacy)
+        is_private = why.is_private or history.holds_private
         call = TierCall(request.id, outgoing.messages, deadline_s)
         try:
             async with asyncio.timeout(deadline_s):
@@ -172,14 +176,32 @@ class Attempts:
                     reply = await self._collect(restored(self._client.stream(call), outgoing.restorer), saying)
         except TimeoutError as error:
             if is_cut_short:
-                raise ModelError(f"no answer within {deadline_s:.1f} s, the rest is for another tier") from error
+                raise ModelError(
+                    f"no answer within {deadline_s:.1f} s, the rest is for another tier", is_lesser=True
+                ) from error
             if left_s <= self._limits.total_timeout_s:
                 raise _ExpiredError("no answer within the time to live") from error
             raise TransientError(f"no whole answer within {deadline_s:.1f} s") from error
+        except (TransientError, PermanentError) as error:
+            if is_private:
+                error.detail = ""  # a server may quote what it was asked
+            raise
         is_provisional = self._is_provisional(request, question)
         # Until a better one comes nobody else answers: what is passed at the last tier left is passed here.
         judged = self._check(replace(request, tiers=(self.name,)) if is_provisional else request, question.text, reply)
-        return replace(reply, judged=judged, saw_private=history.holds_private, is_provisional=is_provisional)
+        return replace(
+            reply,
+            judged=judged,
+            saw_private=history.holds_private,
+            is_private=is_private,
+            is_provisional=is_provisional,
+        )
+
+    def _of_model(self, error: ModelError, request: StoredRequest) -> Failure:
+        """A route that does not wait is better served by a lesser answer than by none: it may come to that."""
+        is_cut_short = error.is_lesser and error.judged is None
+        may_come_back = error.is_lesser and (is_cut_short or not self._judge().is_patient(request.route))
+        return Failure.LESSER if may_come_back else Failure.UNFIT
 
     def _leave_time(self, request: StoredRequest, deadline_s: float, left_s: float) -> tuple[float, bool]:
         """Returns the limit of the attempt, and whether it is shorter so that another tier that is up has time left."""
@@ -256,7 +278,7 @@ class Attempts:
             await self._answer_provisionally(request, answer, now_ms)
             return
         is_ours = await self._finish(request, answer, State.ANSWERED, now_ms)
-        if is_ours and self._limits.logs_text and not request.is_private:
+        if is_ours and self._limits.logs_text and not (request.is_private or reply.is_private):
             log.info("forward.answered", request_id=request.id, payload=request.payload.decode(), answer=reply.text)
 
     async def _answer_provisionally(self, request: StoredRequest, answer: Answer, now_ms: int) -> None:
@@ -281,7 +303,7 @@ class Attempts:
             chance=self._chance(),
             retry_after_s=error.retry_after_s if isinstance(error, TransientError) else None,
         )
-        detail = "" if request.is_private else getattr(error, "detail", "")  # a server may quote what it was asked
+        detail = getattr(error, "detail", "")
         note = f"{self.name}: {failure}: {error}" + (f": {detail}" if detail else "")
         judged = error.judged if isinstance(error, ModelError) else None
         match step:

@@ -17,6 +17,7 @@ from mqrouter.core.topics import TopicMap
 from mqrouter.errors import ErrorCode, MqrouterError, RequestError, StoreError, StoreFatalError
 from mqrouter.flow.forward import nothing_to_refresh
 from mqrouter.flow.judge import Judge, Judgement
+from mqrouter.flow.outgoing import look
 from mqrouter.flow.ports import Clock, Embedder, InHand, Store
 from mqrouter.flow.tiers import TierBoard
 from mqrouter.flow.wakeup import Wakeup
@@ -149,7 +150,7 @@ class Decide:
             strategy=None if rule is None else rule.strategy,
             session=await self._session_of(request),
             tiers=self._board.signals(),
-            private_by=request.private_by | self.judge.privacy.look(question, request.topic, request.device),
+            private_by=request.private_by | await look(self.judge.privacy, question, request.topic, request.device),
         )
         plan = judgement.tier_plan
         if judgement.decision.route is None:
@@ -174,7 +175,9 @@ class Decide:
         decision, planned = judgement.decision, judgement.tier_plan.tiers
         up = {name for name in planned if self._board.is_available(name)}
         left_s = (request.expires_at_ms - self._clock.now_ms()) / 1000
-        tiers, too_busy = put_busy_last(planned, self._board.loads, up, left_s)
+        is_in_order = judgement.route_plan.when_offline == "answer_then_refine"  # what comes first has the last word
+        loads = {} if is_in_order else self._board.loads
+        tiers, too_busy = put_busy_last(planned, loads, up, left_s)
         await self._store.queue_for_tiers(
             request,
             tiers,

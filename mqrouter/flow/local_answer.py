@@ -51,5 +51,5 @@ def check_local(judged: Judged, *, is_last_resort: bool) -> str:
     """Returns the judgement for the history. Raises ModelError where the answer must not be sent."""
     noted = json.dumps(judged.to_json(), ensure_ascii=False)
     if judged.fault is not None and (judged.fault in NEVER_SENT or not is_last_resort):
-        raise ModelError(f"the answer was {judged.fault}", judged=noted)
+        raise ModelError(f"the answer was {judged.fault}", judged=noted, is_lesser=judged.fault not in NEVER_SENT)
     return noted

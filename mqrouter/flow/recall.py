@@ -31,17 +31,21 @@ async def recall_session(
     prompt = judge.prompt_for(request.route) or ""
     room_chars = int(facts.context_chars / BUFFER) - question.chars - len(prompt)
     past = await store.turns_of_session(request, LOOKED_AT_PER_TURN * bounds.max_turns)
-    privacy = Privacy() if facts.is_trusted else judge.privacy
-    turns = (_turn(entry, limits, privacy) for entry in past)
+    turns = (_turn(entry, limits, None if facts.is_trusted else judge.privacy) for entry in past)
     return recall(turns, request.received_at_ms, bounds, room_chars=room_chars, is_trusted=facts.is_trusted)
 
 
-def _turn(entry: PastTurn, limits: Limits, privacy: Privacy) -> Turn:
-    """What looks private by today's rules is so, whatever it was when it was asked; an answer may be, too."""
+def _turn(entry: PastTurn, limits: Limits, privacy: Privacy | None) -> Turn:
+    """What is private by today's rules, None for a trusted tier, is so whatever it was; an answer may be, too."""
+    nothing = Turn("", None, entry.is_private, entry.received_at_ms)
+    if entry.answer is None or (entry.is_private and privacy is not None):
+        return nothing  # not worth a look: it is left out
     try:
-        question = decode_question(entry.payload, entry.content_type, None, limits).text
+        question = decode_question(entry.payload, entry.content_type, None, limits)
     except RequestError:  # limits were lowered since
-        return Turn("", None, entry.is_private, entry.received_at_ms)
-    answer = None if entry.answer is None else answered_text(entry.answer)
-    is_private = entry.is_private or bool(privacy.kinds_in([question, answer or ""]))
-    return Turn(question, answer, is_private, entry.received_at_ms)
+        return nothing
+    answer = answered_text(entry.answer)
+    is_private = entry.is_private
+    if privacy is not None:
+        is_private = privacy.look(question, entry.topic).is_private or bool(privacy.kinds_in([answer or ""]))
+    return Turn(question.text, answer, is_private, entry.received_at_ms)

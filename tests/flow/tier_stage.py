@@ -50,11 +50,11 @@ class Stage:
         self.judge: Judge = judge()
         self.announced = Announced()
 
-    def lane(self, name: str, client: ScriptedTier) -> Lane:
+    def lane(self, name: str, client: ScriptedTier, *, logs_text: bool = False) -> Lane:
         limits = AttemptLimits(
             total_timeout_s=60.0,
             is_local=name == "edge",
-            logs_text=False,
+            logs_text=logs_text,
             max_attempts=4,
             backoff=Backoff(2.0, 300.0),
             request=LIMITS,

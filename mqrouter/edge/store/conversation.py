@@ -7,7 +7,8 @@ import sqlite3
 from mqrouter.core.records import PastTurn, StoredRequest
 
 PAST = (
-    "SELECT requests.payload, requests.content_type, is_private OR saw_private AS is_private, received_at_ms,"
+    "SELECT requests.payload, requests.content_type, requests.topic, received_at_ms,"
+    " is_private OR saw_private AS is_private,"
     " CASE WHEN reason IS NULL THEN (SELECT outbox.payload FROM outbox WHERE request = requests.seq) END AS answer"
     " FROM requests INDEXED BY requests_by_conversation"
     " WHERE device = ? AND session = ? AND session IS NOT NULL AND requests.seq < ?"
@@ -22,6 +23,13 @@ def turns_of_session(db: sqlite3.Connection, request: StoredRequest, limit: int)
     """
     rows = db.execute(PAST, (request.device, request.session, request.seq, limit))
     return [
-        PastTurn(row["payload"], row["content_type"], row["answer"], bool(row["is_private"]), row["received_at_ms"])
+        PastTurn(
+            row["payload"],
+            row["content_type"],
+            row["topic"],
+            row["answer"],
+            bool(row["is_private"]),
+            row["received_at_ms"],
+        )
         for row in rows
     ]

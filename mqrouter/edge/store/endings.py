@@ -67,7 +67,7 @@ def _settle(answer: Answer, state: State, provisional: Answer) -> tuple[Answer, 
     if answer.error is ErrorCode.CANCELLED:
         return answer, state
     if answer.error is None:
-        return replace(answer, is_refined=True), state
+        return replace(answer, is_refined=answer.tier != provisional.tier), state
     stands = replace(provisional, is_refined=False, error_message=answer.error_message, latency_ms=answer.latency_ms)
     return stands, State.ANSWERED
 
