@@ -68,7 +68,8 @@ class Gauges(Collector):
         except StoreError as error:
             log.warning("metrics.store_not_read", error=str(error))
         async with self._turn:
-            self._read = Read(oldest_ms, size, await asyncio.to_thread(self._sensors.read))
+            sensors = await asyncio.to_thread(self._sensors.read) if self._sensors.count else []
+            self._read = Read(oldest_ms, size, sensors)
 
     def collect(self) -> Iterator[Metric]:
         yield InfoMetricFamily("mqrouter_build", "The version that runs.", {"version": __version__})

@@ -122,6 +122,10 @@ class Sensors:
     def __init__(self, sys: Path = SYS) -> None:
         self._sensors = [*_energies(sys), *_powers(sys), *_temperatures(sys), *_supplies(sys)]
 
+    @property
+    def count(self) -> int:
+        return len(self._sensors)
+
     def read(self) -> list[Reading]:
         """Returns what can be read now: a battery may be taken out, a zone be switched off."""
         found: list[Reading] = []
