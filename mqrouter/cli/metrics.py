@@ -17,8 +17,10 @@ OK = 200
 def command(config: Path | None) -> None:
     """Print the daemon's metrics in Prometheus' text format. Exit 69 where the daemon is down: nothing is printed.
 
+    A file of them is what node_exporter's textfile collector takes.
+
     \b
-    Example, for node_exporter's textfile collector:
+    Example:
       mqrouter metrics > mqrouter.prom.new && mv mqrouter.prom.new mqrouter.prom
     """
     socket_path = load_or_exit(config).settings.control_socket
