@@ -8,6 +8,7 @@ import random
 import uuid
 from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack
+from functools import partial
 from typing import Any
 
 import structlog
@@ -23,8 +24,10 @@ from mqrouter.edge.chat import ChatWorker
 from mqrouter.edge.control import ControlSocket, Verbs
 from mqrouter.edge.disk import Disk
 from mqrouter.edge.in_hand import InHandFile
+from mqrouter.edge.metrics import Exposition, Metrics
 from mqrouter.edge.mqtt.link import MqttLink
 from mqrouter.edge.mqtt.packets import NO_MATCHING_SUBSCRIBERS
+from mqrouter.edge.power import Sensors
 from mqrouter.edge.store.database import Database
 from mqrouter.edge.store.leases import Recovery
 from mqrouter.edge.store.salvage import latest_report
@@ -44,14 +47,16 @@ from mqrouter.flow.judge import Judge
 from mqrouter.flow.keep_warm import KeepWarm
 from mqrouter.flow.load import Load
 from mqrouter.flow.local_model import Keeper
-from mqrouter.flow.metering import Metered
+from mqrouter.flow.metering import Metered, nobody
 from mqrouter.flow.ports import TierClient
 from mqrouter.flow.progress import Progress
 from mqrouter.flow.room import Room
 from mqrouter.flow.supervise import Supervisor
+from mqrouter.flow.telemetry import TimedEmbedder
 from mqrouter.flow.tiers import TierBoard
 from mqrouter.flow.upkeep import Upkeep
 from mqrouter.flow.wakeup import Wakeup
+from mqrouter.gauges import Gauges
 from mqrouter.report import Report
 from mqrouter.settings import LocalTier, LogSettings, Settings
 
@@ -94,6 +99,7 @@ class Daemon:
             dedupe_ms = int(1000 * settings.limits.dedupe_window_s)
             policy = Policy(settings.queue.limits, ANSWER_GRACE_MS, dedupe_ms, wiring.share_window_ms(settings))
             self._meters = wiring.meters(settings)
+            self._metrics = Metrics(self._meters)
             self._store = Store(self._database, policy, meters=self._meters)
             self._in_hand = stack.enter_context(InHandFile(settings.gateway.data_dir / "in_hand"))
             recovery = await self._recover()
@@ -105,8 +111,10 @@ class Daemon:
             )
             self._build_stages()
             await self._build_lanes(stack)
-            self._monitor = LoopMonitor(self._manager, self._status_line)
+            self._monitor = LoopMonitor(self._manager, self._status_line, self._metrics.lagged)
             self._report = self._build_report()
+            gauges = Gauges(self._report, Space(self._database), Sensors(), self.ready.is_set)
+            self.exposition = Exposition(self._metrics, gauges, gauges.refresh)
             log.info(
                 "daemon.started", version=__version__, pid=os.getpid(), recovered=recovery.released, dead=recovery.dead
             )
@@ -165,6 +173,7 @@ class Daemon:
             new_id=lambda: RequestId(uuid.uuid4().hex[:16]),
             accepted=self._accepted,
             answered=self._answered,
+            telemetry=self._metrics,
             disk=lambda: self._room.level,
             feedbacks=Feedbacks(
                 self._store,
@@ -181,6 +190,7 @@ class Daemon:
             self._clock,
             max_in_flight=settings.mqtt.max_inflight_answers,
             answered=self._answered,
+            telemetry=self._metrics,
         )
         self._upkeep = Upkeep(
             self._store,
@@ -211,7 +221,7 @@ class Daemon:
             meter = self._meters.get(name)
             attempts = Attempts(
                 name,
-                client if meter is None else Metered(client, meter.call_of),
+                Metered(client, nobody if meter is None else meter.call_of, partial(self._metrics.used, name)),
                 wiring.attempt_limits(self._settings, tier),
                 self._store,
                 self._board,
@@ -230,6 +240,7 @@ class Daemon:
                 self._clock,
                 concurrency=tier.concurrency,
                 refresh_load=self._load.refresh,
+                telemetry=self._metrics,
             )
             self._lanes.append(lane)
 
@@ -297,6 +308,7 @@ class Daemon:
                     retry=self._retry,
                     pause=self._pause,
                     resume=self._resume,
+                    metrics=self.exposition.content,
                     orders={"purge": self._purge, "vacuum": self._vacuum, "feedback": self._feedback},
                 ),
             )
@@ -307,7 +319,7 @@ class Daemon:
         self._vectors = wiring.example_vectors(self._settings, fingerprint)
         self._decide = Decide(
             self._store,
-            self._embedder,
+            TimedEmbedder(self._embedder, self._clock, self._metrics),
             await wiring.build_judge(self._settings, self._embedder, self._vectors),
             self._board,
             self._clock,
@@ -317,6 +329,7 @@ class Daemon:
             answered=self._answered,
             topics=wiring.topic_map(self._settings),
             refresh_load=self._load.refresh,
+            telemetry=self._metrics,
         )
         supervisor.start({"decide": self._decide.run} | {f"lane.{lane.name}": lane.run for lane in self._lanes})
         supervisor.start({name: warmer.run for name, warmer in self._warmers.items()})

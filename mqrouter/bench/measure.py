@@ -8,10 +8,10 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from mqrouter.bench.answering import Answering, Judging
-from mqrouter.bench.energy import Meter
 from mqrouter.bench.questions import Asked
 from mqrouter.bench.rows import Query, Variant
 from mqrouter.core.request import Question
+from mqrouter.edge.power import Meter
 from mqrouter.errors import ErrorCode, MqrouterError, RequestError
 from mqrouter.flow.judge import Judge, Judgement
 from mqrouter.flow.ports import Embedder

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 
 from mqrouter import wiring
 from mqrouter.bench.answering import Answering, AnsweringTier, Price
-from mqrouter.bench.energy import Meter, find_meter, sampled
+from mqrouter.bench.energy import sampled
 from mqrouter.bench.measure import Measure, TimedEmbedder
 from mqrouter.bench.questions import Asked
 from mqrouter.bench.rows import Query, Total, Variant, Write
@@ -19,6 +19,7 @@ from mqrouter.bench.summary import summarise
 from mqrouter.bench.threshold import at_threshold
 from mqrouter.edge.embedder import LlamaEmbedder
 from mqrouter.edge.example_vectors import ExampleVectors
+from mqrouter.edge.power import Meter, find_meter
 from mqrouter.edge.system import SystemClock
 from mqrouter.flow.judge import Judge
 from mqrouter.flow.ports import TierClient

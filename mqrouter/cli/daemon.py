@@ -38,18 +38,27 @@ def call_daemon(
     socket_path: Path, method: str, target: str, *, timeout_s: float = TIMEOUT_S
 ) -> tuple[int, dict[str, Any]]:
     """Returns the status and the JSON answer. Raises DaemonDownError."""
+    status, body = ask_daemon(socket_path, method, target, timeout_s=timeout_s)
+    try:
+        return status, json.loads(body)
+    except ValueError as error:
+        raise DaemonDownError(str(error)) from error
+
+
+def ask_daemon(socket_path: Path, method: str, target: str, *, timeout_s: float = TIMEOUT_S) -> tuple[int, bytes]:
+    """Returns the status and what was answered. Raises DaemonDownError."""
     connection = _UnixConnection(socket_path, timeout_s)
     try:
         connection.request(method, target)
         response = connection.getresponse()
-        return response.status, json.loads(response.read())
+        return response.status, response.read()
     except PermissionError as error:
         click.echo(f"mqrouter: {socket_path}: {error.strerror}: run this as the daemon's user", err=True)
         raise SystemExit(Exit.NOPERM) from error
     except TimeoutError as error:
         click.echo(f"mqrouter: the daemon did not answer within {timeout_s:g} s: it is busy, or stopped", err=True)
         raise SystemExit(Exit.TEMPFAIL) from error
-    except (OSError, http.client.HTTPException, ValueError) as error:
+    except (OSError, http.client.HTTPException) as error:
         raise DaemonDownError(str(error)) from error
     finally:
         connection.close()

@@ -6,9 +6,11 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import Enum, StrEnum, auto
+from typing import NamedTuple
 
 from mqrouter.core.decode import MAX_PRIORITY
 from mqrouter.core.states import ACTIVE, State
+from mqrouter.errors import ErrorCode
 
 
 class WhenFull(StrEnum):
@@ -44,6 +46,18 @@ class Held:
         self.bytes += size
 
 
+class Ended(NamedTuple):
+    """How a request ended: `outcome` is "answered" or the code of the error it was answered with."""
+
+    outcome: str
+    route: str | None
+    tier: str | None
+
+    @classmethod
+    def of(cls, error: ErrorCode | None, route: str | None = None, tier: str | None = None) -> Ended:
+        return cls("answered" if error is None else str(error), route, tier)
+
+
 def fit_of(size: int, held: Held, by_device: Held, limits: QueueLimits) -> Fit:
     """Returns whether a request of `size` bytes fits, given what is held in all and by its device."""
     share = limits.share_per_device
@@ -70,6 +84,8 @@ class Holdings:
     total: Held = field(default_factory=Held)
     devices: dict[str, Held] = field(default_factory=dict)
     dropped: int = 0
+    ended: Counter[Ended] = field(default_factory=Counter)
+    """Since the start."""
     next_turns: dict[tuple[str, int], int] = field(default_factory=dict)
     """By device and priority, of devices that hold something."""
     unread: set[str] = field(default_factory=set)
@@ -83,6 +99,7 @@ class Holdings:
     def apply(self, moves: Moves) -> None:
         self.counts.update(moves.counts)
         self.dropped += moves.dropped
+        self.ended.update(moves.ended)
         for device, held in moves.devices.items():
             self._change(device, held)
         for key, turn in moves.next_turns.items():
@@ -116,6 +133,7 @@ class Moves:
         self.next_turns: dict[tuple[str, int], int] = {}
         self.served: dict[int, int] = {}
         self.dropped = 0
+        self.ended: Counter[Ended] = Counter()
 
     def enter(self, device: str, priority: int, size: int, turn: int) -> None:
         self._hold(State.RECEIVED, device, 1, size)
@@ -126,8 +144,9 @@ class Moves:
         self.counts[old] -= number
         self.counts[new] += number
 
-    def leave(self, state: State, device: str, size: int) -> None:
+    def leave(self, state: State, device: str, size: int, ended: Ended) -> None:
         self._hold(state, device, -1, -size)
+        self.ended[ended] += 1
 
     def serve(self, priority: int, turn: int) -> None:
         self.served[priority] = turn

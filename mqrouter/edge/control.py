@@ -18,6 +18,7 @@ from aiohttp.typedefs import Handler
 from mqrouter.errors import ConfigError, Problem, StoreError
 
 MAX_PATH_BYTES = 107  # sun_path in unix(7), less its terminating NUL
+METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 _CREDENTIALS = struct.Struct("3i")  # ucred in unix(7): process, user, group
 
 OnRequest = Callable[[str, str], Awaitable[str | None]]
@@ -40,6 +41,8 @@ class Verbs:
     pause: OnTier
     resume: OnTier
     orders: Mapping[str, Order] = field(default_factory=lambda: NO_ORDERS)
+    metrics: Callable[[], Awaitable[bytes]] | None = None
+    """Returns them in Prometheus' text format."""
 
 
 class ControlSocket:
@@ -58,6 +61,7 @@ class ControlSocket:
         app.add_routes(
             [
                 web.get("/v1/status", self._get_status),
+                web.get("/metrics", self._get_metrics),
                 web.post("/v1/requests/{name}/cancel", _on_request(self._verbs.cancel)),
                 web.post("/v1/requests/{name}/retry", _on_request(self._verbs.retry)),
                 web.post("/v1/tiers/{name}/pause", _on_tier(self._verbs.pause)),
@@ -81,6 +85,11 @@ class ControlSocket:
 
     async def _get_status(self, _request: web.Request) -> web.Response:
         return web.json_response(self._verbs.status())
+
+    async def _get_metrics(self, _request: web.Request) -> web.Response:
+        if self._verbs.metrics is None:
+            raise web.HTTPNotFound
+        return web.Response(body=await self._verbs.metrics(), headers={"Content-Type": METRICS_TYPE})
 
     async def _post_order(self, request: web.Request) -> web.Response:
         order = self._verbs.orders.get(request.match_info["name"])

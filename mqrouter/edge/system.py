@@ -74,8 +74,14 @@ class ServiceManager:
 class LoopMonitor:
     """Measures how late the event loop is, and pings the watchdog from it: a stuck loop falls silent."""
 
-    def __init__(self, manager: ServiceManager, status: Callable[[], str]) -> None:
+    def __init__(
+        self,
+        manager: ServiceManager,
+        status: Callable[[], str],
+        observe: Callable[[float], object] = lambda lag_s: None,
+    ) -> None:
         self._manager = manager
+        self._observe = observe
         self._status = status
         self._lags_s: deque[float] = deque(maxlen=KEPT_TICKS)
         self._ping_at_s = 0.0
@@ -93,7 +99,9 @@ class LoopMonitor:
             before_s = time.monotonic()
             await asyncio.sleep(TICK_S)
             now_s = time.monotonic()
-            self._lags_s.append(max(0.0, now_s - before_s - TICK_S))
+            lag_s = max(0.0, now_s - before_s - TICK_S)
+            self._lags_s.append(lag_s)
+            self._observe(lag_s)
             if self._manager.watchdog_s is not None and now_s >= self._ping_at_s:
                 self._ping_at_s = now_s + self._manager.watchdog_s / 3
                 self._manager.notify(WATCHDOG=1, STATUS=self._status())

@@ -18,7 +18,8 @@ from mqrouter.errors import ErrorCode, MqrouterError, RequestError, StoreError, 
 from mqrouter.flow.forward import nothing_to_refresh
 from mqrouter.flow.judge import Judge, Judgement
 from mqrouter.flow.outgoing import look
-from mqrouter.flow.ports import Clock, Embedder, InHand, Store
+from mqrouter.flow.ports import Clock, Embedder, InHand, Store, Telemetry
+from mqrouter.flow.telemetry import NoTelemetry
 from mqrouter.flow.tiers import TierBoard
 from mqrouter.flow.wakeup import Wakeup
 from mqrouter.routing.session import Session
@@ -45,8 +46,10 @@ class Decide:
         answered: Wakeup,
         topics: TopicMap = NO_TOPICS,
         refresh_load: Callable[[], Awaitable[None]] = nothing_to_refresh,
+        telemetry: Telemetry | None = None,
     ) -> None:
         self.judge = judge
+        self._telemetry = telemetry or NoTelemetry()
         self._store = store
         self._embedder = embedder
         self._board = board
@@ -141,6 +144,7 @@ class Decide:
             # Left to upkeep it would be read again, and again, until upkeep comes round.
             await self._answer(request, ErrorCode.EXPIRED, "no answer within the time to live", State.EXPIRED)
             return
+        started_s = self._clock.monotonic_s()
         question = decode_question(request.payload, request.content_type, request.reply.client_id, self._limits)
         await self._refresh_load()
         rule = self._topics.rule_for(request.topic)
@@ -152,6 +156,7 @@ class Decide:
             tiers=self._board.signals(),
             private_by=request.private_by | await look(self.judge.privacy, question, request.topic, request.device),
         )
+        self._telemetry.decided(judgement.decision, self._clock.monotonic_s() - started_s)
         plan = judgement.tier_plan
         if judgement.decision.route is None:
             self.abstained += 1

@@ -11,7 +11,8 @@ import structlog
 from mqrouter.core.backoff import Backoff
 from mqrouter.core.records import OutboxRow, Seq
 from mqrouter.errors import StoreError, StoreFatalError
-from mqrouter.flow.ports import Broker, Clock, Store
+from mqrouter.flow.ports import Broker, Clock, Store, Telemetry
+from mqrouter.flow.telemetry import NoTelemetry
 from mqrouter.flow.wakeup import Wakeup
 
 log = structlog.get_logger("request")
@@ -31,13 +32,25 @@ class Publication(StrEnum):
 
 
 class Deliver:
-    def __init__(self, store: Store, broker: Broker, clock: Clock, *, max_in_flight: int, answered: Wakeup) -> None:
+    def __init__(
+        self,
+        store: Store,
+        broker: Broker,
+        clock: Clock,
+        *,
+        max_in_flight: int,
+        answered: Wakeup,
+        telemetry: Telemetry | None = None,
+    ) -> None:
         self._store = store
         self._broker = broker
         self._clock = clock
         self._max_in_flight = max_in_flight
         self._answered = answered
+        self._telemetry = telemetry or NoTelemetry()
         self._in_flight: dict[int, OutboxRow] = {}
+        self._sent_at_s: dict[int, float] = {}
+        """Of those in flight, by the monotonic clock."""
         self._after: Seq = 0
         self._connections = 0
         self._losses: Counter[Seq] = Counter()
@@ -54,12 +67,14 @@ class Deliver:
         row = self._in_flight.pop(number, None)
         if row is not None:
             self._acknowledged.put_nowait((row, publication))
+            self._telemetry.published(self._clock.monotonic_s() - self._sent_at_s.pop(number))
         self._answered.give()  # the broker's window has room again
 
     def reconnected(self) -> None:
         """What was in flight has to go out again: nobody will acknowledge it any more."""
         self._losses = Counter({row.request: self._losses[row.request] + 1 for row in self._in_flight.values()})
         self._in_flight.clear()
+        self._sent_at_s.clear()
         self._after = 0
         self._connections += 1
         self._answered.give()
@@ -96,6 +111,7 @@ class Deliver:
             if number is None:
                 return 0  # disconnected, or the broker's window is full: the next connection or PUBACK goes on
             self._in_flight[number] = row
+            self._sent_at_s[number] = self._clock.monotonic_s()
             self._after = max(self._after, row.seq)
         return len(rows)
 
@@ -146,6 +162,8 @@ class Deliver:
             log.info("request.answered_provisionally", request_id=row.request_id, device=row.device, route=row.route)
             return
         self.delivered += 1
+        elapsed_ms = self._clock.now_ms() - row.received_at_ms
+        self._telemetry.delivered(row.tier, elapsed_ms / 1000)
         log.info(
             "request.finished",
             request_id=row.request_id,
@@ -156,5 +174,5 @@ class Deliver:
             tier=row.tier,
             model=row.model,
             attempts=row.attempts,
-            elapsed_ms=self._clock.now_ms() - row.received_at_ms,
+            elapsed_ms=elapsed_ms,
         )

@@ -11,7 +11,8 @@ from mqrouter.core.breaker import BreakerState
 from mqrouter.core.records import StoredRequest
 from mqrouter.errors import StoreError, StoreFatalError
 from mqrouter.flow.attempt import Attempts, Verdict
-from mqrouter.flow.ports import Clock, Store, TierClient
+from mqrouter.flow.ports import Clock, Store, Telemetry, TierClient
+from mqrouter.flow.telemetry import NoTelemetry
 from mqrouter.flow.tiers import TierBoard
 
 log = structlog.get_logger("forward")
@@ -38,7 +39,9 @@ class Lane:
         *,
         concurrency: int,
         refresh_load: Callable[[], Awaitable[None]] = nothing_to_refresh,
+        telemetry: Telemetry | None = None,
     ) -> None:
+        self._telemetry = telemetry or NoTelemetry()
         self.name = name
         self._client = client
         self._attempts = attempts
@@ -115,9 +118,17 @@ class Lane:
         wait_s = max(self._breaker.held_s(now_s), min(self._board.over_s(self.name), MAX_LIMIT_WAIT_S))
         return wait_s if wait_s > 0 else None
 
+    async def _timed(self, request: StoredRequest) -> Verdict:
+        if request.lease == 1:  # its first attempt at all
+            self._telemetry.waited(self.name, (self._clock.now_ms() - request.received_at_ms) / 1000)
+        started_s = self._clock.monotonic_s()
+        verdict = await self._attempts.make(request)
+        self._telemetry.attempted(self.name, verdict.name.lower(), self._clock.monotonic_s() - started_s)
+        return verdict
+
     async def _attempt(self, request: StoredRequest) -> None:
         try:
-            verdict = await self._attempts.make(request)
+            verdict = await self._timed(request)
             if verdict is Verdict.ANSWERED:
                 self._cap = min(self._concurrency, self._cap * 2)
             elif verdict is Verdict.UNREACHABLE:

@@ -18,7 +18,8 @@ from mqrouter.core.request import Incoming, Refused, Request, RequestId, refusal
 from mqrouter.core.topics import TopicMap
 from mqrouter.errors import ErrorCode, StoreError, StoreFatalError
 from mqrouter.flow.feedback import Feedbacks
-from mqrouter.flow.ports import Broker, Clock, Store
+from mqrouter.flow.ports import Broker, Clock, Store, Telemetry
+from mqrouter.flow.telemetry import NoTelemetry
 from mqrouter.flow.wakeup import Wakeup
 
 log = structlog.get_logger("intake")
@@ -47,6 +48,7 @@ class Intake:
         answered: Wakeup,
         disk: Callable[[], DiskLevel] = lambda: DiskLevel.ENOUGH,
         feedbacks: Feedbacks | None = None,
+        telemetry: Telemetry | None = None,
     ) -> None:
         self._store = store
         self._broker = broker
@@ -60,6 +62,7 @@ class Intake:
         self._answered = answered
         self._disk = disk
         self._feedbacks = feedbacks
+        self._telemetry = telemetry or NoTelemetry()
         self._inbox: deque[Incoming] = deque()
         self._inbox_bytes = 0
         self._arrived = Wakeup()
@@ -121,12 +124,15 @@ class Intake:
         for incoming in retained:  # an old question kept by the broker: nobody is waiting for it
             log.info("intake.retained_ignored", topic=incoming.topic)
             self.counts["retained_ignored"] += 1
+        started_s = self._clock.monotonic_s()
         now_ms, dropped = self._clock.now_ms(), self._store.dropped
         results = await self._accept([self._checked(incoming, now_ms) for incoming in fresh], now_ms)
         if verdicts:
             await self._note(verdicts)  # after the questions: they may be about one of them
         for incoming in batch:
             self._broker.acknowledge(incoming)
+        if fresh:
+            self._telemetry.accepted(len(fresh), self._clock.monotonic_s() - started_s)
         self.counts.update(str(result) for result in results)
         if Accepted.NEW in results:
             self._accepted.give()

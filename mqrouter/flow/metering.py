@@ -13,11 +13,20 @@ from mqrouter.flow.ports import TierClient
 
 
 class Metered:
-    """A tier's client whose calls leave on record what they used. `call_of` finds a request's call."""
+    """A tier's client whose calls leave on record what they used. `call_of` finds a request's call, where one is kept.
 
-    def __init__(self, client: TierClient, call_of: Callable[[str], Call | None]) -> None:
+    `used` hears of every call that was sent.
+    """
+
+    def __init__(
+        self,
+        client: TierClient,
+        call_of: Callable[[str], Call | None],
+        used: Callable[[Tokens], None] = lambda used: None,
+    ) -> None:
         self._client = client
         self._call_of = call_of
+        self._told = used
 
     async def probe(self) -> bool:
         return await self._client.probe()
@@ -43,8 +52,16 @@ class Metered:
             has_failed = True
             raise
         finally:
-            if record is not None and is_counted:
-                record.used = _used(done, asked, heard, has_refused=has_failed and not heard)
+            if is_counted:
+                used = _used(done, asked, heard, has_refused=has_failed and not heard)
+                self._told(used)
+                if record is not None:
+                    record.used = used
+
+
+def nobody(request_id: str) -> Call | None:
+    """No call of this request is on record: the tier has neither limit nor price."""
+    return None
 
 
 def _used(done: Done | None, asked: int, heard: int, *, has_refused: bool) -> Tokens:

@@ -12,8 +12,10 @@ from mqrouter.core.feedback import Feedback
 from mqrouter.core.records import Accepted, OutboxRow, PastTurn, Seq, StoredRequest
 from mqrouter.core.request import Answer, Incoming, JsonObject, OutMessage, Question, Refused, Request, RequestId
 from mqrouter.core.retry import Waiting
+from mqrouter.core.spending import Tokens
 from mqrouter.core.states import State
 from mqrouter.core.timeline import Anchor
+from mqrouter.routing.decision import Decision
 from mqrouter.routing.session import Session
 from mqrouter.routing.signals import Embedding
 
@@ -70,6 +72,36 @@ class Saying(Protocol):
 
 class Progress(Protocol):
     def begin(self, request: StoredRequest, question: Question) -> Saying: ...
+
+
+class Telemetry(Protocol):
+    """Hears what the stages did, and counts it; it does not fail, and holds nobody up. Times in seconds."""
+
+    def accepted(self, requests: int, took_s: float) -> None:
+        """So many were written in one transaction and acknowledged."""
+        ...
+
+    def embedded(self, took_s: float) -> None: ...
+
+    def decided(self, decision: Decision, took_s: float) -> None: ...
+
+    def waited(self, tier: str, waited_s: float) -> None:
+        """A request is at a tier for the first time, so long after it came in."""
+        ...
+
+    def attempted(self, tier: str, outcome: str, took_s: float) -> None: ...
+
+    def used(self, tier: str, used: Tokens) -> None:
+        """A call has ended that was sent to the tier."""
+        ...
+
+    def published(self, took_s: float) -> None:
+        """The broker acknowledged an answer, so long after it was sent."""
+        ...
+
+    def delivered(self, tier: str | None, elapsed_s: float) -> None:
+        """Somebody has the answer of a request that came in so long ago; `tier` is who gave it."""
+        ...
 
 
 class InHand(Protocol):

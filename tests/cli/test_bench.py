@@ -14,10 +14,11 @@ from click.testing import CliRunner, Result
 from fakes import EXAMPLES, HashEmbedder, ScriptedTier
 
 from mqrouter import wiring
-from mqrouter.bench import energy, plot, runner
+from mqrouter.bench import plot, runner
 from mqrouter.bench.rows import QUERY_COLUMNS, TOTAL_COLUMNS
 from mqrouter.cli.bench import command
 from mqrouter.core.events import Done
+from mqrouter.edge import power
 from mqrouter.errors import ModelFileError, UnreachableError
 from mqrouter.settings import Settings
 
@@ -141,7 +142,7 @@ def test_meter_is_read(config: Path, questions: Path, monkeypatch: pytest.Monkey
     zone.mkdir(parents=True)
     for name, content in {"name": "package-0", "energy_uj": "5", "max_energy_range_uj": "9999"}.items():
         (zone / name).write_text(content)
-    monkeypatch.setattr(runner, "find_meter", lambda: energy.find_meter(tmp_path))
+    monkeypatch.setattr(runner, "find_meter", lambda: power.find_meter(tmp_path))
     found = value(config, questions)
     assert (found["energy_meter"], found["configurations"][0]["energy_per_query_j"]) == ("RAPL", 0.0)
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mqrouter.core.admission import Fit, Held, Holdings, Moves, QueueLimits, WhenFull, fit_of
+from mqrouter.core.admission import Ended, Fit, Held, Holdings, Moves, QueueLimits, WhenFull, fit_of
 from mqrouter.core.states import State
 
 LIMITS = QueueLimits(max_requests=10, max_bytes=1000, when_full=WhenFull.REJECT, share_per_device=0.5)
@@ -48,7 +48,7 @@ def enter(holdings: Holdings, device: str, priority: int = 0) -> int:
 def serve(holdings: Holdings, device: str, turn: int, priority: int = 0) -> None:
     moves = Moves(holdings)
     moves.serve(priority, turn)
-    moves.leave(State.RECEIVED, device, 1)
+    moves.leave(State.RECEIVED, device, 1, Ended.of(None))
     holdings.apply(moves)
 
 

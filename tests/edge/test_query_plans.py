@@ -100,6 +100,7 @@ async def live(store: Store) -> None:
     await store.recover(START_MS, ("hub", "edge"))
     assert await store.claim("hub", ["hub>edge"], 2, START_MS)
     await store.next_due_ms()
+    await store.oldest_ms()
     await store.wake_due(LATER_MS)
     await store.expired(LATER_MS)
     await store.give_up_answers(LATER_MS)

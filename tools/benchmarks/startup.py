@@ -47,7 +47,7 @@ def _to_ready_s(config: Path, *, end: signal.Signals = signal.SIGTERM) -> float:
         manager.bind(str(address))
         manager.settimeout(WAIT_S)
         begun = time.perf_counter()
-        with process([_mqrouter(), "run", "-c", str(config)], NOTIFY_SOCKET=str(address)) as daemon:
+        with process([mqrouter(), "run", "-c", str(config)], NOTIFY_SOCKET=str(address)) as daemon:
             while b"READY=1" not in manager.recv(4096).splitlines():
                 pass
             elapsed = time.perf_counter() - begun
@@ -59,9 +59,9 @@ def _to_ready_s(config: Path, *, end: signal.Signals = signal.SIGTERM) -> float:
 
 def _command_s(*arguments: str) -> float:
     begun = time.perf_counter()
-    subprocess.run([_mqrouter(), *arguments], capture_output=True, check=False)
+    subprocess.run([mqrouter(), *arguments], capture_output=True, check=False)
     return time.perf_counter() - begun
 
 
-def _mqrouter() -> str:
+def mqrouter() -> str:
     return str(Path(sys.executable).with_name("mqrouter"))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 
-from mqrouter.core.admission import Moves, QueueLimits
+from mqrouter.core.admission import Ended, Moves, QueueLimits
 from mqrouter.core.encode import encode_answer
 from mqrouter.core.records import Accepted, Seq
 from mqrouter.core.request import Answer, Refused, Request, refusal
@@ -34,11 +34,11 @@ class Acceptance:
         if isinstance(item, Refused):
             if _is_known(db, item):
                 return self._accept_again(db, moved, item, now_ms)  # no limit stands against what is accepted already
-            self._refuse(db, item, now_ms)
+            self._refuse(db, moved, item, now_ms)
             return Accepted.REFUSED
         why_full = None if _is_taken(db, item) else self._eviction.make_room(db, moved, item, now_ms)
         if why_full is not None:
-            self._refuse(db, refusal(item, ErrorCode.QUEUE_FULL, why_full), now_ms)
+            self._refuse(db, moved, refusal(item, ErrorCode.QUEUE_FULL, why_full), now_ms)
             return Accepted.REFUSED
         turn = _turn(db, moved, item)
         seq = _insert_request(db, self._numbers.next(db), item, turn)
@@ -61,7 +61,7 @@ class Acceptance:
             note(db, [(known["seq"], now_ms, "duplicate_absorbed", None)])
             return Accepted.ABSORBED
         reused = refusal(item, ErrorCode.CORRELATION_REUSED, "this correlation or id belongs to another question")
-        self._refuse(db, reused, now_ms)
+        self._refuse(db, moved, reused, now_ms)
         return Accepted.REUSED
 
     def _may_be_asked_again(self, db: sqlite3.Connection, known: sqlite3.Row, item: Request, now_ms: int) -> bool:
@@ -74,9 +74,10 @@ class Acceptance:
             return False
         return ErrorCode(known["reason"]).is_retryable
 
-    def _refuse(self, db: sqlite3.Connection, item: Refused, now_ms: int) -> None:
+    def _refuse(self, db: sqlite3.Connection, moved: Moves, item: Refused, now_ms: int) -> None:
         seq = self._numbers.next(db)
         _insert_refused(db, seq, item, now_ms)
+        moved.ended[Ended.of(item.code)] += 1
         _remember_packet(db, item, seq)
         note(db, [(seq, now_ms, State.DEAD, f"{item.code}: {item.message}")])
         if item.reply is not None:

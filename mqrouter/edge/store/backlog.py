@@ -11,7 +11,7 @@ from mqrouter.core.backoff import Backoff
 from mqrouter.core.decode import MAX_PRIORITY
 from mqrouter.core.records import Seq, StoredRequest, split_tiers
 from mqrouter.core.request import JsonObject
-from mqrouter.core.states import ACTIVE, State
+from mqrouter.core.states import ACTIVE, TERMINAL, State
 from mqrouter.edge.store.history import note
 from mqrouter.edge.store.rows import stored_request
 from mqrouter.routing.session import Session
@@ -160,6 +160,12 @@ def inventory(db: sqlite3.Connection) -> tuple[Holdings, set[str], set[str]]:
     due = _todo_lists(db, "state = 'pending' AND not_before_ms IS NULL")
     whole = {tiers for todo in partial for tiers in _values(db, "tiers", f"{PARTIAL} AND todo = '{todo}'")}
     return holdings, due | resting | partial | whole, partial
+
+
+def oldest_ms(db: sqlite3.Connection) -> dict[State, int]:
+    query = "SELECT received_at_ms FROM requests WHERE state = ? ORDER BY seq LIMIT 1"
+    rows = ((state, db.execute(query, (state,)).fetchone()) for state in State if state not in TERMINAL)
+    return {state: row["received_at_ms"] for state, row in rows if row is not None}
 
 
 def last_turn(db: sqlite3.Connection, device: str, priority: int) -> int:

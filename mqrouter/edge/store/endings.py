@@ -6,7 +6,7 @@ import json
 import sqlite3
 from dataclasses import replace
 
-from mqrouter.core.admission import Moves
+from mqrouter.core.admission import Ended, Moves
 from mqrouter.core.encode import decode_answer, encode_answer
 from mqrouter.core.records import StoredRequest
 from mqrouter.core.request import Answer
@@ -27,8 +27,8 @@ def end(
     now_ms: int,
     *,
     is_attempt: bool = False,
-) -> None:
-    """The request is in `state` and its answer in the outbox; `is_attempt` counts one more.
+) -> Ended:
+    """The request is in `state` and its answer in the outbox; `is_attempt` counts one more. Returns how it ended.
 
     Where there is a provisional answer and no better one, that one is made the terminal answer instead of an error.
     """
@@ -56,6 +56,7 @@ def end(
     if answer.judged is not None:
         note(db, [(request.seq, now_ms, JUDGED, answer.judged)])
     note(db, [(request.seq, now_ms, state, answer.error_message or answer.tier)])
+    return Ended.of(answer.error, request.route, answer.tier)
 
 
 def _settle(answer: Answer, state: State, provisional: Answer) -> tuple[Answer, State]:
@@ -88,8 +89,8 @@ def finish(
     if lease is not None and (row["state"] != State.LEASED or row["lease"] != lease):
         return False
     old = State(row["state"])
-    end(db, outbox, request, answer, state, now_ms, is_attempt=old is State.LEASED)
-    moved.leave(old, request.device, len(request.payload))
+    ended = end(db, outbox, request, answer, state, now_ms, is_attempt=old is State.LEASED)
+    moved.leave(old, request.device, len(request.payload), ended)
     return True
 
 
@@ -107,8 +108,8 @@ def cancel(
         return None
     state = State(row["state"])
     if state in ACTIVE:  # others may lack what an answer needs
-        end(db, outbox, stored_request(row), answer, State.CANCELLED, now_ms, is_attempt=state is State.LEASED)
-        moved.leave(state, row["device"], row["bytes"])
+        ended = end(db, outbox, stored_request(row), answer, State.CANCELLED, now_ms, is_attempt=state is State.LEASED)
+        moved.leave(state, row["device"], row["bytes"], ended)
         record(db, "cancel", request_id, actor, now_ms)
     return state
 

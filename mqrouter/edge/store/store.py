@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
-from mqrouter.core.admission import Holdings, Moves, QueueLimits
+from mqrouter.core.admission import Ended, Holdings, Moves, QueueLimits
 from mqrouter.core.backoff import Backoff
 from mqrouter.core.feedback import Feedback
 from mqrouter.core.records import Accepted, OutboxRow, PastTurn, Pause, Seq, StoredRequest, join_tiers, split_tiers
@@ -34,6 +34,7 @@ from mqrouter.edge.store.acceptance import Acceptance
 from mqrouter.edge.store.database import Database
 from mqrouter.edge.store.leases import Recovery
 from mqrouter.edge.store.spending import Accounts
+from mqrouter.errors import ErrorCode
 from mqrouter.routing.session import Session
 
 T = TypeVar("T")
@@ -63,6 +64,8 @@ class Store:
         self.holdings = Holdings()
         self._accounts = Accounts(meters or {})
         self._has_suspects = False
+        self.undelivered = 0
+        """Answers given up since the start."""
         self.todo_lists: set[str] = set()
         """Every tier list a pending row may carry: what the lanes ask for."""
         self.partial_lists: set[str] = set()
@@ -113,6 +116,7 @@ class Store:
         if lost:
             await self._database.write(lambda db: backlog.decide_again(db, lost, now_ms))
         self.holdings, self.todo_lists, self.partial_lists = await self._database.read(backlog.inventory)
+        self.holdings.ended[Ended.of(ErrorCode.INTERNAL)] += recovery.dead
         return recovery
 
     async def anchor(self) -> tuple[Anchor | None, int]:
@@ -344,6 +348,12 @@ class Store:
         """Nobody was subscribed, or the broker refused: the answer waits and is offered again."""
         await self._database.write(lambda db: outbox.not_taken(db, row, why, not_before_ms, now_ms))
 
+    # --- watch --------------------------------------------------------------------------------------
+
+    async def oldest_ms(self) -> dict[State, int]:
+        """Returns when the oldest request of each state that is not an end was received; no key where there is none."""
+        return await self._database.read(backlog.oldest_ms)
+
     # --- upkeep -------------------------------------------------------------------------------------
 
     async def next_due_ms(self) -> int | None:
@@ -364,7 +374,9 @@ class Store:
 
     async def give_up_answers(self, now_ms: int) -> int:
         """Answers nobody took in time are given up; their requests end undelivered."""
-        return await self._database.write(lambda db: outbox.give_up(db, now_ms))
+        given_up = await self._database.write(lambda db: outbox.give_up(db, now_ms))
+        self.undelivered += given_up
+        return given_up
 
     async def purge(self, finished_before_ms: int, refused_before_ms: int, limit: int = 500) -> int:
         """Deletes finished and refused requests older than the given times, with their answers and history."""

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from mqrouter.bench.energy import Ina3221, find_meter, sampled
+from mqrouter.bench.energy import sampled
+from mqrouter.edge.power import Ina3221, Kind, Rail, Reading, Sensors, find_meter
 
 
 def write(folder: Path, **files: object) -> Path:
@@ -43,11 +44,11 @@ def test_ina3221_integrates_the_rail_that_feeds_all_others(tmp_path: Path) -> No
     chip = write(tmp_path / "class/hwmon/hwmon2", name="ina3221")
     channel(chip, 1, "VDD_IN", 5_000, 1_000)
     channel(chip, 2, "VDD_CPU", 5_000, 700)
-    pair = chip / "in1_input", chip / "curr1_input"
+    rail = Rail("VDD_IN", chip / "in1_input", chip / "curr1_input")
     found = find_meter(tmp_path)
     assert isinstance(found, Ina3221) and found.joules() >= 0
     now_s = 0.0
-    meter = Ina3221([pair], lambda: now_s)
+    meter = Ina3221([rail], lambda: now_s)
     now_s = 2.0
     assert meter.joules() == pytest.approx(10.0)
     channel(chip, 1, "VDD_IN", 5_000, 3_000)
@@ -79,3 +80,33 @@ def test_machine_without_meter_has_none(tmp_path: Path) -> None:
 async def test_nothing_is_sampled_without_a_meter() -> None:
     async with sampled(None):
         pass
+
+
+def test_sensors_say_where_they_are_and_what_they_measure(tmp_path: Path) -> None:
+    package = zone(tmp_path, "intel-rapl:0", "package-0", 9_000_000)
+    channel(write(tmp_path / "class/hwmon/hwmon2", name="ina3221"), 1, "VDD_IN", 5_000, 1_200)
+    write(tmp_path / "class/thermal/thermal_zone0", type="cpu-thermal", temp=51_500)
+    write(tmp_path / "class/power_supply/BAT0", type="Battery", capacity=83)
+    write(tmp_path / "class/power_supply/AC", type="Mains", online=0)
+    sensors = Sensors(tmp_path)
+    write(package, energy_uj=1_000_000)
+    assert sensors.read() == [
+        Reading(Kind.ENERGY_J, "intel-rapl.0:package-0", 2.0),
+        Reading(Kind.POWER_W, "hwmon2:VDD_IN", 6.0),
+        Reading(Kind.TEMPERATURE_C, "thermal_zone0:cpu-thermal", 51.5),
+        Reading(Kind.MAINS, "AC", 0.0),
+        Reading(Kind.BATTERY_SHARE, "BAT0", 0.83),
+    ]
+
+
+def test_sensor_that_falls_silent_leaves_the_others(tmp_path: Path) -> None:
+    zone(tmp_path, "intel-rapl:0", "package-0", 0)
+    gone = write(tmp_path / "class/thermal/thermal_zone0", type="gpu-thermal", temp=40_000)
+    write(tmp_path / "class/thermal/thermal_zone1", type="cpu-thermal", temp=41_000)
+    sensors = Sensors(tmp_path)
+    (gone / "temp").unlink()
+    assert [reading.sensor for reading in sensors.read()] == ["intel-rapl.0:package-0", "thermal_zone1:cpu-thermal"]
+
+
+def test_machine_without_sensors_reads_nothing(tmp_path: Path) -> None:
+    assert Sensors(tmp_path).read() == []
