@@ -52,6 +52,7 @@ from mqrouter.flow.supervise import Supervisor
 from mqrouter.flow.tiers import TierBoard
 from mqrouter.flow.upkeep import Upkeep
 from mqrouter.flow.wakeup import Wakeup
+from mqrouter.log_file import LogLimits
 from mqrouter.report import Report
 from mqrouter.settings import LocalTier, LogSettings, Settings
 
@@ -204,6 +205,7 @@ class Daemon:
         self._keepers: dict[str, Keeper] = {}
         self._load = Load(self._store, self._board, self._clock, wiring.capacities(self._settings))
         self._lanes: list[Lane] = []
+        self._attempts: list[Attempts] = []
         topics, interval_s = wiring.topic_map(self._settings), self._settings.mqtt.progress_interval_s
         progress = Progress(self._link, topics, interval_s)
         for name, tier in self._settings.tiers.items():
@@ -232,6 +234,7 @@ class Daemon:
                 refresh_load=self._load.refresh,
             )
             self._lanes.append(lane)
+            self._attempts.append(attempts)
 
     async def _client(self, name: str, stack: AsyncExitStack) -> TierClient:
         tier = self._settings.tiers[name]
@@ -379,6 +382,7 @@ class Daemon:
             if new_tiers := loaded.settings.tiers.keys() - self._settings.tiers.keys():
                 raise ConfigError([Problem("tiers", f"{', '.join(sorted(new_tiers))} added: restart the daemon")])
             judge = await wiring.build_judge(self._judged_by(loaded.settings), self._embedder, self._vectors)
+            configure_logs(loaded.settings.log)
         except ConfigError as error:
             log.error("daemon.reload_refused", problems=[str(problem) for problem in error.problems])
             return False
@@ -391,7 +395,8 @@ class Daemon:
         self._loaded = loaded
         assert self._decide is not None  # ready
         self._decide.judge = judge
-        configure_logs(loaded.settings.log)
+        for attempts in self._attempts:
+            attempts.logs_text = loaded.settings.log.include_text
         self._manager.notify(STATUS=self._report.line())
         log.info("daemon.reloaded", config_hash=loaded.config_hash, routes=len(loaded.settings.routes))
         return True
@@ -508,4 +513,17 @@ def changed_sections(old: Settings, new: Settings) -> set[str]:
 
 
 def configure_logs(settings: LogSettings) -> None:
-    logs.configure(level=settings.level, fmt=settings.format, include_text=settings.include_text)
+    """The log is as configured, its file opened anew. Raises ConfigError, and nothing changes."""
+    limits = LogLimits(settings.max_bytes, settings.keep_days, settings.keep_files)
+    try:
+        file = logs.open_file(settings.file, limits)
+    except OSError as error:
+        raise ConfigError([Problem("log.file", f"{settings.file} cannot be written: {error.strerror}")]) from error
+    logs.configure(
+        level=settings.level,
+        fmt=settings.format,
+        include_text=settings.include_text,
+        levels=settings.levels,
+        stream=file,
+    )
+    logs.take_file(file)

@@ -13,6 +13,7 @@ from typing import Annotated, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
 
 from mqrouter.core.admission import QueueLimits, WhenFull
+from mqrouter.core.components import COMPONENTS
 from mqrouter.core.disk_space import Thresholds
 from mqrouter.core.personal_data import Kind
 
@@ -431,10 +432,25 @@ class Retry(Section):
         return self
 
 
+Level = Literal["debug", "info", "warning", "error"]
+
+
 class LogSettings(Section):
-    level: Literal["debug", "info", "warning", "error"] = Field("info", description="least level written")
+    level: Level = Field("info", description="least level written")
+    levels: dict[str, Level] = Field(default_factory=dict, description="of single components, by an event's first word")
     format: Literal["auto", "json", "console"] = Field("auto", description="auto: console on a terminal, else JSON")
     include_text: bool = Field(False, description="write questions and answers to the log")
+    file: Path | None = Field(None, description="written instead of stderr; relative to the configuration file")
+    max_bytes: Count = Field(10_485_760, description="a longer file is set aside, as is one of an earlier day")
+    keep_days: Count = Field(14, description="files set aside are deleted after this")
+    keep_files: Count = Field(10, description="files set aside that are kept at most")
+
+    @model_validator(mode="after")
+    def _has_levels_of_what_there_is(self) -> LogSettings:
+        if unknown := self.levels.keys() - COMPONENTS:
+            names = ", ".join(sorted(COMPONENTS))
+            raise ValueError(f"nothing logs under {', '.join(sorted(unknown))}; log.levels may name {names}")
+        return self
 
 
 class Service(Section):

@@ -1,0 +1,25 @@
+"""The parts of the daemon that log: the first word of every event, as `forward` in `forward.attempt_failed`."""
+
+COMPONENTS = frozenset(
+    {
+        "auto_tune",
+        "chat",
+        "daemon",
+        "decide",
+        "deliver",
+        "disk",
+        "embedder",
+        "feedback",
+        "forward",
+        "intake",
+        "keep_warm",
+        "mqtt",
+        "queue",
+        "request",
+        "routing",
+        "store",
+        "tier",
+        "upkeep",
+        "upstream",
+    }
+)
