@@ -15,6 +15,7 @@ import structlog
 from mqrouter import __version__, logs, wiring
 from mqrouter.config import Loaded
 from mqrouter.core import feedback
+from mqrouter.core.commands import CommandTopics
 from mqrouter.core.rate import DeviceRates
 from mqrouter.core.records import Pause
 from mqrouter.core.request import Answer, Incoming, RequestId
@@ -27,6 +28,7 @@ from mqrouter.edge.mqtt.link import MqttLink
 from mqrouter.edge.mqtt.packets import NO_MATCHING_SUBSCRIBERS
 from mqrouter.edge.store.database import Database
 from mqrouter.edge.store.leases import Recovery
+from mqrouter.edge.store.reading import oldest_pending_ms
 from mqrouter.edge.store.salvage import latest_report
 from mqrouter.edge.store.space import Space
 from mqrouter.edge.store.store import Policy, Store
@@ -35,8 +37,11 @@ from mqrouter.edge.trainer import Trainer
 from mqrouter.errors import ConfigError, ErrorCode, MqrouterError, Problem, RequestError
 from mqrouter.flow.attempt import Attempts
 from mqrouter.flow.auto_tune import AutoTune
+from mqrouter.flow.bulletin import Bulletin
+from mqrouter.flow.commands import Commands
 from mqrouter.flow.decide import Decide
 from mqrouter.flow.deliver import Deliver, Publication
+from mqrouter.flow.events import Events
 from mqrouter.flow.feedback import Feedbacks
 from mqrouter.flow.forward import Lane
 from mqrouter.flow.intake import Intake
@@ -53,6 +58,7 @@ from mqrouter.flow.tiers import TierBoard
 from mqrouter.flow.upkeep import Upkeep
 from mqrouter.flow.wakeup import Wakeup
 from mqrouter.log_file import LogLimits
+from mqrouter.notices import Notices
 from mqrouter.report import Report
 from mqrouter.settings import LocalTier, LogSettings, Settings
 
@@ -108,6 +114,7 @@ class Daemon:
             await self._build_lanes(stack)
             self._monitor = LoopMonitor(self._manager, self._status_line)
             self._report = self._build_report()
+            self._build_bulletin()
             log.info(
                 "daemon.started", version=__version__, pid=os.getpid(), recovered=recovery.released, dead=recovery.dead
             )
@@ -145,6 +152,7 @@ class Daemon:
 
     def _build_stages(self) -> None:
         settings, limits = self._settings, wiring.request_limits(self._settings)
+        self._events = Events(self._link, self._clock, settings.prefix, settings.mqtt.events)
         self._board = TierBoard(wiring.breakers(settings), self._clock, random.random, meters=self._meters)
         self._room = Room(
             self._store,
@@ -182,6 +190,7 @@ class Daemon:
             self._clock,
             max_in_flight=settings.mqtt.max_inflight_answers,
             answered=self._answered,
+            finished=self._events.finished,
         )
         self._upkeep = Upkeep(
             self._store,
@@ -250,6 +259,42 @@ class Daemon:
             self._warmers[f"warm.{name}"] = KeepWarm(name, client, rule, self._board, self._clock, minute_of_day)
         return client
 
+    def _build_bulletin(self) -> None:
+        settings = self._settings
+        notices = Notices(
+            started=settings,
+            clock=self._clock,
+            store=self._store,
+            board=self._board,
+            intake=self._intake,
+            deliver=self._deliver,
+            room=self._room,
+            abstained=lambda: 0 if self._decide is None else self._decide.abstained,
+            oldest_ms=lambda: self._database.read(oldest_pending_ms),
+        )
+        self._bulletin = Bulletin(
+            self._link,
+            self._clock,
+            settings.prefix,
+            info=lambda: notices.info(self._loaded.settings, self._loaded.config_hash),
+            stats=notices.stats,
+            standing=notices.standing,
+            events=self._events,
+            home_assistant=wiring.home_assistant(settings),
+            interval_s=settings.mqtt.stats_interval_s,
+        )
+        self._commands = Commands(
+            self._link,
+            self._clock,
+            CommandTopics(settings.prefix),
+            tuple(settings.tiers),
+            is_on=settings.mqtt.commands,
+            pause=self._pause,
+            resume=self._resume,
+            is_paused=self._board.paused.__contains__,
+            done=self._bulletin.changed,
+        )
+
     def _build_report(self) -> Report:
         return Report(
             settings=self._settings,
@@ -285,6 +330,8 @@ class Daemon:
                 "intake": self._intake.run,
                 "mqtt": self._link.run,
                 "deliver": self._deliver.run,
+                "bulletin": self._bulletin.run,
+                "commands": self._commands.run,
                 "upkeep": self._upkeep.run,
                 "room": self._room.run,
                 "check": self._database.check,
@@ -320,6 +367,7 @@ class Daemon:
             answered=self._answered,
             topics=wiring.topic_map(self._settings),
             refresh_load=self._load.refresh,
+            decided=self._events.decided,
         )
         supervisor.start({"decide": self._decide.run} | {f"lane.{lane.name}": lane.run for lane in self._lanes})
         supervisor.start({name: warmer.run for name, warmer in self._warmers.items()})
@@ -398,6 +446,7 @@ class Daemon:
         for attempts in self._attempts:
             attempts.logs_text = loaded.settings.log.include_text
         self._manager.notify(STATUS=self._report.line())
+        self._bulletin.changed()
         log.info("daemon.reloaded", config_hash=loaded.config_hash, routes=len(loaded.settings.routes))
         return True
 
@@ -421,11 +470,13 @@ class Daemon:
         return self._decide.judge
 
     def _received(self, incoming: Incoming) -> None:
-        self._intake.put(incoming)
+        if not self._commands.take(incoming) and not self._bulletin.take_birth(incoming.topic, incoming.payload):
+            self._intake.put(incoming)
 
     def _connected(self, is_session_present: bool) -> None:
         self._intake.connected(is_session_present=is_session_present)
         self._deliver.reconnected()
+        self._bulletin.connected()
 
     def _published(self, number: int, code: int) -> None:
         if code == NO_MATCHING_SUBSCRIBERS:

@@ -110,6 +110,11 @@ class Protocol(StrEnum):
     V311 = "3.1.1"
 
 
+class HomeAssistant(Section):
+    enabled: bool = Field(False, description="announce this gateway to Home Assistant as a device")
+    prefix: str = Field("homeassistant", min_length=1, description="its discovery prefix")
+
+
 class Mqtt(Section):
     host: str = Field("127.0.0.1", min_length=1, description="broker's host name or address")
     port: int = Field(1883, ge=1, le=65535, description="broker's port (8883 is usual for TLS)")
@@ -129,6 +134,12 @@ class Mqtt(Section):
         ["#"], description="topic filters a Response Topic must match; wildcards, $ and request topics never pass"
     )
     progress_interval_s: Seconds = Field(0.25, description="between two messages of progress, for who asked for them")
+    stats_interval_s: Seconds = Field(30.0, description="longest time between two retained stats")
+    events: list[Literal["decision", "finished", "tier"]] = Field(
+        default_factory=list, description="what is published as it happens, below PREFIX/event"
+    )
+    commands: bool = Field(False, description="take orders below PREFIX/cmd: pause and resume")
+    home_assistant: HomeAssistant = Field(default_factory=HomeAssistant, description="device discovery")
     tls: Tls = Field(default_factory=Tls, description="transport security")
 
     @model_validator(mode="after")

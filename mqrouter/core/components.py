@@ -3,7 +3,9 @@
 COMPONENTS = frozenset(
     {
         "auto_tune",
+        "bulletin",
         "chat",
+        "command",
         "daemon",
         "decide",
         "deliver",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
+from collections.abc import Callable
 from enum import StrEnum
 
 import structlog
@@ -31,7 +32,17 @@ class Publication(StrEnum):
 
 
 class Deliver:
-    def __init__(self, store: Store, broker: Broker, clock: Clock, *, max_in_flight: int, answered: Wakeup) -> None:
+    def __init__(
+        self,
+        store: Store,
+        broker: Broker,
+        clock: Clock,
+        *,
+        max_in_flight: int,
+        answered: Wakeup,
+        finished: Callable[[OutboxRow], None] = lambda _row: None,
+    ) -> None:
+        self._finished = finished
         self._store = store
         self._broker = broker
         self._clock = clock
@@ -146,6 +157,7 @@ class Deliver:
             log.info("request.answered_provisionally", request_id=row.request_id, device=row.device, route=row.route)
             return
         self.delivered += 1
+        self._finished(row)
         log.info(
             "request.finished",
             request_id=row.request_id,
