@@ -292,7 +292,7 @@ class Daemon:
             pause=self._pause,
             resume=self._resume,
             is_paused=self._board.paused.__contains__,
-            done=self._bulletin.changed,
+            done=self._bulletin.look,
         )
 
     def _build_report(self) -> Report:

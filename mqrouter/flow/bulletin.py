@@ -78,8 +78,12 @@ class Bulletin:
         return is_its
 
     def changed(self) -> None:
-        """Something of the info, or an operator's doing: looked at without delay."""
+        """The info is another."""
         self._is_info_due = True
+        self.look()
+
+    def look(self) -> None:
+        """What matters may have changed: without waiting for the next look."""
         self._woken.give()
 
     async def run(self) -> None:

@@ -43,7 +43,8 @@ class Events:
 
     def finished(self, row: OutboxRow) -> None:
         """The broker has the last word on a request."""
-        if "finished" not in self._kinds or row.is_private or row.is_provisional:
+        is_decided = row.route is not None or row.tier is not None  # before, nobody knows whether it is private
+        if "finished" not in self._kinds or not is_decided or row.is_private or row.is_provisional:
             return
         self._say(
             "finished",

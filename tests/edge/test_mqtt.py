@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
+import structlog
 import trustme
 
 from mqrouter.core.backoff import Backoff
@@ -455,6 +456,18 @@ async def test_what_is_too_large_to_be_kept_is_not_sent_again_and_again() -> Non
         assert bench.link.retain(replace(ANSWER, payload=b"x" * 1000))
         assert bench.link.retain(ANSWER)
         assert (await peer.next()).body.endswith(b"yes")
+
+
+async def test_refusal_to_keep_something_is_said_once() -> None:
+    with structlog.testing.capture_logs() as logs:
+        async with running() as bench:
+            peer = await bench.connected()
+            for _ in range(3):
+                assert bench.link.retain(ANSWER)
+                number = (await peer.next()).mid
+                await peer.acknowledge(number, 0x87)
+                assert await bench.reported() == (number, 0x87)
+    assert [entry["topic"] for entry in logs if entry["event"] == "mqtt.retained_refused"] == ["answer/a"]
 
 
 @pytest.mark.parametrize("version", [V5, V311], ids=["5", "3.1.1"])

@@ -69,6 +69,7 @@ class Connection:
         """Messages at QoS 0 that paho has not yet written."""
         self._retained: dict[int, str] = {}
         """Topics of what is to be retained, by packet, until the broker has it."""
+        self._not_kept: set[str] = set()
         self._options = options
         self._on_message = on_message
         self._on_published = on_published
@@ -217,7 +218,9 @@ class Connection:
             return
         self._wire.received += 1
         self._unacknowledged.discard(mid)
-        if (topic := self._retained.pop(mid, None)) is not None and reason.is_failure:
+        topic = self._retained.pop(mid, None)
+        if topic is not None and reason.is_failure and topic not in self._not_kept:
+            self._not_kept.add(topic)  # said once: it is tried again all the time
             log.warning("mqtt.retained_refused", topic=topic, reason=str(reason))
         self._on_published(mid, reason.value)
 
