@@ -12,6 +12,7 @@ from tier_stage import Announced
 
 from mqrouter.core.backoff import Backoff
 from mqrouter.core.breaker import Breaker
+from mqrouter.core.privacy import Privacy
 from mqrouter.core.records import OutboxRow
 from mqrouter.core.request import OutMessage
 from mqrouter.core.states import State
@@ -22,6 +23,7 @@ from mqrouter.flow.tiers import TierBoard
 from mqrouter.flow.wakeup import Wakeup
 
 ALL = ("decision", "finished", "tier")
+NOTHING_PRIVATE = Privacy()
 ROW = OutboxRow(
     seq=1,
     request=1,
@@ -45,7 +47,9 @@ def said(announced: Announced) -> list[tuple[str, dict[str, Any]]]:
     ]
 
 
-async def decide(store: Store, clock: FakeClock, events: Events, *questions: str) -> None:
+async def decide(
+    store: Store, clock: FakeClock, events: Events, *questions: str, privacy: Privacy = NOTHING_PRIVATE
+) -> None:
     """The questions are decided."""
     await store.accept([request(text, correlation=text.encode()) for text in questions], clock.now_ms())
     board = TierBoard({name: Breaker(3, Backoff(1.0, 60.0)) for name in ("hub", "edge")}, clock, lambda: 0.5)
@@ -54,7 +58,7 @@ async def decide(store: Store, clock: FakeClock, events: Events, *questions: str
     stage = Decide(
         store,
         HashEmbedder(),
-        judge(),
+        replace(judge(), privacy=privacy),
         board,
         clock,
         LIMITS,
@@ -75,6 +79,13 @@ async def test_decision_is_told_without_the_question(store: Store, clock: FakeCl
     ((kind, body),) = said(announced)
     assert (kind, body["device"], body["route"], body["tiers"]) == ("decision", "d1", "cattle", ["hub", "edge"])
     assert "how are the cows" not in announced.messages[0].payload.decode()
+
+
+async def test_question_found_to_be_private_is_not_told(store: Store, clock: FakeClock) -> None:
+    announced = Announced()
+    private = Privacy(devices=("d*",))
+    await decide(store, clock, Events(announced, clock, PREFIX, ALL), "how are the cows", privacy=private)
+    assert announced.messages == []
 
 
 @pytest.mark.parametrize("kinds", [(), ("finished", "tier")])
