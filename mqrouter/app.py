@@ -16,6 +16,7 @@ import structlog
 from mqrouter import __version__, logs, wiring
 from mqrouter.config import Loaded
 from mqrouter.core import feedback
+from mqrouter.core.commands import CommandTopics
 from mqrouter.core.rate import DeviceRates
 from mqrouter.core.records import Pause
 from mqrouter.core.request import Answer, Incoming, RequestId
@@ -30,6 +31,7 @@ from mqrouter.edge.mqtt.packets import NO_MATCHING_SUBSCRIBERS
 from mqrouter.edge.power import Sensors
 from mqrouter.edge.store.database import Database
 from mqrouter.edge.store.leases import Recovery
+from mqrouter.edge.store.reading import oldest_pending_ms
 from mqrouter.edge.store.salvage import latest_report
 from mqrouter.edge.store.space import Space
 from mqrouter.edge.store.store import Policy, Store
@@ -38,8 +40,11 @@ from mqrouter.edge.trainer import Trainer
 from mqrouter.errors import ConfigError, ErrorCode, MqrouterError, Problem, RequestError
 from mqrouter.flow.attempt import Attempts
 from mqrouter.flow.auto_tune import AutoTune
+from mqrouter.flow.bulletin import Bulletin
+from mqrouter.flow.commands import Commands
 from mqrouter.flow.decide import Decide
 from mqrouter.flow.deliver import Deliver, Publication
+from mqrouter.flow.events import Events
 from mqrouter.flow.feedback import Feedbacks
 from mqrouter.flow.forward import Lane
 from mqrouter.flow.intake import Intake
@@ -57,6 +62,8 @@ from mqrouter.flow.tiers import TierBoard
 from mqrouter.flow.upkeep import Upkeep
 from mqrouter.flow.wakeup import Wakeup
 from mqrouter.gauges import Gauges
+from mqrouter.log_file import LogLimits
+from mqrouter.notices import Notices
 from mqrouter.report import Report
 from mqrouter.settings import LocalTier, LogSettings, Settings
 
@@ -115,6 +122,7 @@ class Daemon:
             self._report = self._build_report()
             gauges = Gauges(self._report, Space(self._database), Sensors(), self.ready.is_set)
             self.exposition = Exposition(self._metrics, gauges, gauges.refresh)
+            self._build_bulletin()
             log.info(
                 "daemon.started", version=__version__, pid=os.getpid(), recovered=recovery.released, dead=recovery.dead
             )
@@ -152,6 +160,7 @@ class Daemon:
 
     def _build_stages(self) -> None:
         settings, limits = self._settings, wiring.request_limits(self._settings)
+        self._events = Events(self._link, self._clock, settings.prefix, settings.mqtt.events)
         self._board = TierBoard(wiring.breakers(settings), self._clock, random.random, meters=self._meters)
         self._room = Room(
             self._store,
@@ -191,6 +200,7 @@ class Daemon:
             max_in_flight=settings.mqtt.max_inflight_answers,
             answered=self._answered,
             telemetry=self._metrics,
+            finished=self._events.finished,
         )
         self._upkeep = Upkeep(
             self._store,
@@ -214,6 +224,7 @@ class Daemon:
         self._keepers: dict[str, Keeper] = {}
         self._load = Load(self._store, self._board, self._clock, wiring.capacities(self._settings))
         self._lanes: list[Lane] = []
+        self._attempts: list[Attempts] = []
         topics, interval_s = wiring.topic_map(self._settings), self._settings.mqtt.progress_interval_s
         progress = Progress(self._link, topics, interval_s)
         for name, tier in self._settings.tiers.items():
@@ -243,6 +254,7 @@ class Daemon:
                 telemetry=self._metrics,
             )
             self._lanes.append(lane)
+            self._attempts.append(attempts)
 
     async def _client(self, name: str, stack: AsyncExitStack) -> TierClient:
         tier = self._settings.tiers[name]
@@ -257,6 +269,42 @@ class Daemon:
         if (rule := wiring.warm_rule(tier)) is not None:
             self._warmers[f"warm.{name}"] = KeepWarm(name, client, rule, self._board, self._clock, minute_of_day)
         return client
+
+    def _build_bulletin(self) -> None:
+        settings = self._settings
+        notices = Notices(
+            started=settings,
+            clock=self._clock,
+            store=self._store,
+            board=self._board,
+            intake=self._intake,
+            deliver=self._deliver,
+            room=self._room,
+            abstained=lambda: 0 if self._decide is None else self._decide.abstained,
+            oldest_ms=lambda: self._database.read(oldest_pending_ms),
+        )
+        self._bulletin = Bulletin(
+            self._link,
+            self._clock,
+            settings.prefix,
+            info=lambda: notices.info(self._loaded.settings, self._loaded.config_hash),
+            stats=notices.stats,
+            standing=notices.standing,
+            events=self._events,
+            home_assistant=wiring.home_assistant(settings),
+            interval_s=settings.mqtt.stats_interval_s,
+        )
+        self._commands = Commands(
+            self._link,
+            self._clock,
+            CommandTopics(settings.prefix),
+            tuple(settings.tiers),
+            is_on=settings.mqtt.commands,
+            pause=self._pause,
+            resume=self._resume,
+            is_paused=self._board.paused.__contains__,
+            done=self._bulletin.look,
+        )
 
     def _build_report(self) -> Report:
         return Report(
@@ -293,6 +341,8 @@ class Daemon:
                 "intake": self._intake.run,
                 "mqtt": self._link.run,
                 "deliver": self._deliver.run,
+                "bulletin": self._bulletin.run,
+                "commands": self._commands.run,
                 "upkeep": self._upkeep.run,
                 "room": self._room.run,
                 "check": self._database.check,
@@ -330,6 +380,7 @@ class Daemon:
             topics=wiring.topic_map(self._settings),
             refresh_load=self._load.refresh,
             telemetry=self._metrics,
+            decided=self._events.decided,
         )
         supervisor.start({"decide": self._decide.run} | {f"lane.{lane.name}": lane.run for lane in self._lanes})
         supervisor.start({name: warmer.run for name, warmer in self._warmers.items()})
@@ -392,6 +443,7 @@ class Daemon:
             if new_tiers := loaded.settings.tiers.keys() - self._settings.tiers.keys():
                 raise ConfigError([Problem("tiers", f"{', '.join(sorted(new_tiers))} added: restart the daemon")])
             judge = await wiring.build_judge(self._judged_by(loaded.settings), self._embedder, self._vectors)
+            configure_logs(loaded.settings.log)
         except ConfigError as error:
             log.error("daemon.reload_refused", problems=[str(problem) for problem in error.problems])
             return False
@@ -404,8 +456,10 @@ class Daemon:
         self._loaded = loaded
         assert self._decide is not None  # ready
         self._decide.judge = judge
-        configure_logs(loaded.settings.log)
+        for attempts in self._attempts:
+            attempts.logs_text = loaded.settings.log.include_text
         self._manager.notify(STATUS=self._report.line())
+        self._bulletin.changed()
         log.info("daemon.reloaded", config_hash=loaded.config_hash, routes=len(loaded.settings.routes))
         return True
 
@@ -429,11 +483,13 @@ class Daemon:
         return self._decide.judge
 
     def _received(self, incoming: Incoming) -> None:
-        self._intake.put(incoming)
+        if not self._commands.take(incoming) and not self._bulletin.take_birth(incoming.topic, incoming.payload):
+            self._intake.put(incoming)
 
     def _connected(self, is_session_present: bool) -> None:
         self._intake.connected(is_session_present=is_session_present)
         self._deliver.reconnected()
+        self._bulletin.connected()
 
     def _published(self, number: int, code: int) -> None:
         if code == NO_MATCHING_SUBSCRIBERS:
@@ -521,4 +577,17 @@ def changed_sections(old: Settings, new: Settings) -> set[str]:
 
 
 def configure_logs(settings: LogSettings) -> None:
-    logs.configure(level=settings.level, fmt=settings.format, include_text=settings.include_text)
+    """The log is as configured, its file opened anew. Raises ConfigError, and nothing changes."""
+    limits = LogLimits(settings.max_bytes, settings.keep_days, settings.keep_files)
+    try:
+        file = logs.open_file(settings.file, limits)
+    except OSError as error:
+        raise ConfigError([Problem("log.file", f"{settings.file} cannot be written: {error.strerror}")]) from error
+    logs.configure(
+        level=settings.level,
+        fmt=settings.format,
+        include_text=settings.include_text,
+        levels=settings.levels,
+        stream=file,
+    )
+    logs.take_file(file)

@@ -13,6 +13,7 @@ from typing import Annotated, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
 
 from mqrouter.core.admission import QueueLimits, WhenFull
+from mqrouter.core.components import COMPONENTS
 from mqrouter.core.disk_space import Thresholds
 from mqrouter.core.personal_data import Kind
 
@@ -109,6 +110,11 @@ class Protocol(StrEnum):
     V311 = "3.1.1"
 
 
+class HomeAssistant(Section):
+    enabled: bool = Field(False, description="announce this gateway to Home Assistant as a device")
+    prefix: str = Field("homeassistant", min_length=1, description="its discovery prefix")
+
+
 class Mqtt(Section):
     host: str = Field("127.0.0.1", min_length=1, description="broker's host name or address")
     port: int = Field(1883, ge=1, le=65535, description="broker's port (8883 is usual for TLS)")
@@ -128,6 +134,12 @@ class Mqtt(Section):
         ["#"], description="topic filters a Response Topic must match; wildcards, $ and request topics never pass"
     )
     progress_interval_s: Seconds = Field(0.25, description="between two messages of progress, for who asked for them")
+    stats_interval_s: Seconds = Field(30.0, description="longest time between two retained stats")
+    events: list[Literal["decision", "finished", "tier"]] = Field(
+        default_factory=list, description="what is published as it happens, below PREFIX/event"
+    )
+    commands: bool = Field(False, description="take orders below PREFIX/cmd: pause and resume")
+    home_assistant: HomeAssistant = Field(default_factory=HomeAssistant, description="device discovery")
     tls: Tls = Field(default_factory=Tls, description="transport security")
 
     @model_validator(mode="after")
@@ -431,10 +443,25 @@ class Retry(Section):
         return self
 
 
+Level = Literal["debug", "info", "warning", "error"]
+
+
 class LogSettings(Section):
-    level: Literal["debug", "info", "warning", "error"] = Field("info", description="least level written")
+    level: Level = Field("info", description="least level written")
+    levels: dict[str, Level] = Field(default_factory=dict, description="of single components, by an event's first word")
     format: Literal["auto", "json", "console"] = Field("auto", description="auto: console on a terminal, else JSON")
     include_text: bool = Field(False, description="write questions and answers to the log")
+    file: Path | None = Field(None, description="written instead of stderr; relative to the configuration file")
+    max_bytes: Count = Field(10_485_760, description="a longer file is set aside, as is one of an earlier day")
+    keep_days: Count = Field(14, description="files set aside are deleted after this")
+    keep_files: Count = Field(10, description="files set aside that are kept at most")
+
+    @model_validator(mode="after")
+    def _has_levels_of_what_there_is(self) -> LogSettings:
+        if unknown := self.levels.keys() - COMPONENTS:
+            names = ", ".join(sorted(COMPONENTS))
+            raise ValueError(f"nothing logs under {', '.join(sorted(unknown))}; log.levels may name {names}")
+        return self
 
 
 class Service(Section):

@@ -10,11 +10,14 @@ import paho.mqtt.client as paho
 import structlog
 from pydantic import SecretStr
 
+from mqrouter import __version__
 from mqrouter.config.keys import dotted
 from mqrouter.config.toml_positions import KeyPath
 from mqrouter.core.backoff import Backoff
 from mqrouter.core.breaker import Breaker
+from mqrouter.core.commands import CommandTopics
 from mqrouter.core.decode import Limits
+from mqrouter.core.discovery import Gateway, birth_topic
 from mqrouter.core.load import Capacity
 from mqrouter.core.memory_guard import MemoryLimits, why_not_load
 from mqrouter.core.policy import TierFacts
@@ -23,6 +26,7 @@ from mqrouter.core.spending import Meter, TierLimits
 from mqrouter.core.topics import TopicMap, build_topic_map
 from mqrouter.core.warmth import WarmRule, parse_hours
 from mqrouter.edge.chat import ChatOptions, ChatWorker, Launch
+from mqrouter.edge.discovery_file import DiscoveryFile
 from mqrouter.edge.embedder import EmbeddingModel, LlamaEmbedder
 from mqrouter.edge.example_vectors import ExampleVectors, Matrix
 from mqrouter.edge.memory import Memory
@@ -31,6 +35,7 @@ from mqrouter.edge.upstream import OllamaOptions, OllamaWire, OpenAiWire, Upstre
 from mqrouter.errors import ConfigError, ModelFileError, Problem
 from mqrouter.flow.attempt import AttemptLimits
 from mqrouter.flow.auto_tune import Schedule
+from mqrouter.flow.home_assistant import HomeAssistant
 from mqrouter.flow.judge import Judge, RoutePlan
 from mqrouter.flow.local_answer import LocalRules
 from mqrouter.flow.local_model import Keeper, KeepLimits
@@ -73,7 +78,9 @@ def request_limits(settings: Settings) -> Limits:
 def topic_map(settings: Settings) -> TopicMap:
     listeners = tuple((entry.filter, entry.device_level, entry.answer) for entry in settings.listeners)
     strategies = {entry.filter: entry.strategy for entry in settings.listeners}
-    return build_topic_map(settings.prefix, listeners, tuple(settings.mqtt.response_topics), strategies)
+    house = settings.mqtt.home_assistant
+    reserved = (f"{house.prefix}/#",) if house.enabled else ()
+    return build_topic_map(settings.prefix, listeners, tuple(settings.mqtt.response_topics), strategies, reserved)
 
 
 def link_options(settings: Settings) -> LinkOptions:
@@ -97,7 +104,23 @@ def link_options(settings: Settings) -> LinkOptions:
         filters=tuple(rule.filter for rule in topic_map(settings).rules),
         optional_filters=(topic_map(settings).feedback.filter,),
         status_topic=f"{settings.prefix}/status",
+        live_filters=_live_filters(settings, is_on=True),
+        unwanted_filters=_live_filters(settings, is_on=False),
     )
+
+
+def _live_filters(settings: Settings, *, is_on: bool) -> tuple[str, ...]:
+    """Returns what is listened to beside the questions, or what is not and an earlier life may have."""
+    house = settings.mqtt.home_assistant
+    orders = CommandTopics(settings.prefix).filters if settings.mqtt.commands is is_on else ()
+    return (*orders, *((birth_topic(house.prefix),) if house.enabled is is_on else ()))
+
+
+def home_assistant(settings: Settings) -> HomeAssistant:
+    house = settings.mqtt.home_assistant
+    shown = Gateway(settings.gateway.name, __version__, settings.prefix, tuple(settings.tiers), settings.mqtt.commands)
+    record = DiscoveryFile(settings.gateway.data_dir / "home_assistant.json")
+    return HomeAssistant(record, house.prefix if house.enabled else None, lambda: shown)
 
 
 def auto_tune(settings: Settings) -> Schedule | None:

@@ -32,8 +32,6 @@ def command(config: Path | None) -> None:
     from mqrouter.app import Daemon, configure_logs
     from mqrouter.config import Loaded, load
 
-    configure_logs(loaded.settings.log)
-
     def reload() -> Loaded:
         return load(loaded.files[0], os.environ)
 
@@ -53,6 +51,7 @@ def command(config: Path | None) -> None:
         await daemon.run()
 
     try:
+        configure_logs(loaded.settings.log)
         asyncio.run(serve())
     except Exception as error:
         causes = _leaves(error)

@@ -176,6 +176,7 @@ def _mqtt_findings(mqtt: Mqtt) -> Iterator[Finding]:
     yield from _found(("mqtt", "prefix"), _why_not_a_prefix(mqtt.prefix))
     yield from _found(("mqtt", "prefix"), _stray_placeholder(mqtt.prefix, ("gateway",)))
     yield from _found(("mqtt", "client_id"), _stray_placeholder(mqtt.client_id, ("gateway",)))
+    yield from _found(("mqtt", "home_assistant", "prefix"), _why_not_a_topic(mqtt.home_assistant.prefix))
     for index, topic_filter in enumerate(mqtt.response_topics):
         yield from _found(("mqtt", "response_topics", index), why_not_a_filter(topic_filter))
 

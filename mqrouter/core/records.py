@@ -71,6 +71,7 @@ class OutboxRow:
     attempts: int
     received_at_ms: int
     is_provisional: bool = False
+    is_private: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -101,6 +101,8 @@ class TopicMap:
     prefix: str
     rules: tuple[TopicRule, ...]
     response_topics: tuple[str, ...]
+    reserved: tuple[str, ...] = ()
+    """Filters of topics, beyond the gateway's own, that no answer goes to."""
 
     @property
     def feedback(self) -> TopicRule:
@@ -131,6 +133,8 @@ class TopicMap:
             return "a response topic must not be another device's answer topic"
         if why is None and any(matches(f"{self.prefix}/{name}", topic) for name in GATEWAYS_OWN):
             return "a response topic must not be one of the gateway's own topics, such as its status"
+        if why is None and any(matches(reserved, topic) for reserved in self.reserved):
+            return "a response topic must not be one of Home Assistant's"
         if why is None and not any(matches(allowed, topic) for allowed in self.response_topics):
             return "this gateway does not answer to that response topic (mqtt.response_topics)"
         return why
@@ -149,6 +153,7 @@ def build_topic_map(
     listeners: tuple[tuple[str, int, str], ...],
     response_topics: tuple[str, ...],
     strategies: Mapping[str, str | None] = MappingProxyType({}),
+    reserved: tuple[str, ...] = (),
 ) -> TopicMap:
     """Returns the map of the gateway's own ask topics and the configured (filter, device level, answer) listeners.
 
@@ -159,4 +164,4 @@ def build_topic_map(
         TopicRule(flt, level, answer.replace("{prefix}", prefix), strategies.get(flt))
         for flt, level, answer in listeners
     )
-    return TopicMap(prefix, (own, *others), response_topics)
+    return TopicMap(prefix, (own, *others), response_topics, reserved)

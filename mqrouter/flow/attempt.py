@@ -104,6 +104,8 @@ class Attempts:
         self.name = name
         self._client = client
         self._limits = limits
+        self.logs_text = limits.logs_text
+        """May change while it runs."""
         self._store = store
         self._board = board
         self._clock = clock
@@ -278,7 +280,7 @@ class Attempts:
             await self._answer_provisionally(request, answer, now_ms)
             return
         is_ours = await self._finish(request, answer, State.ANSWERED, now_ms)
-        if is_ours and self._limits.logs_text and not (request.is_private or reply.is_private):
+        if is_ours and self.logs_text and not (request.is_private or reply.is_private):
             log.info("forward.answered", request_id=request.id, payload=request.payload.decode(), answer=reply.text)
 
     async def _answer_provisionally(self, request: StoredRequest, answer: Answer, now_ms: int) -> None:

@@ -47,7 +47,9 @@ class Decide:
         topics: TopicMap = NO_TOPICS,
         refresh_load: Callable[[], Awaitable[None]] = nothing_to_refresh,
         telemetry: Telemetry | None = None,
+        decided: Callable[[StoredRequest, Judgement], None] = lambda _request, _judgement: None,
     ) -> None:
+        self._decided = decided
         self.judge = judge
         self._telemetry = telemetry or NoTelemetry()
         self._store = store
@@ -160,6 +162,7 @@ class Decide:
         plan = judgement.tier_plan
         if judgement.decision.route is None:
             self.abstained += 1
+        self._decided(request, judgement)
         if plan.refusal is not None:
             await self._store.record_decision(request, judgement.to_json())
             raise RequestError(plan.refusal, plan.refusal_message)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
+from collections.abc import Callable
 from enum import StrEnum
 
 import structlog
@@ -41,7 +42,9 @@ class Deliver:
         max_in_flight: int,
         answered: Wakeup,
         telemetry: Telemetry | None = None,
+        finished: Callable[[OutboxRow], None] = lambda _row: None,
     ) -> None:
+        self._finished = finished
         self._store = store
         self._broker = broker
         self._clock = clock
@@ -164,6 +167,7 @@ class Deliver:
         self.delivered += 1
         elapsed_ms = self._clock.now_ms() - row.received_at_ms
         self._telemetry.delivered(row.tier, elapsed_ms / 1000)
+        self._finished(row)
         log.info(
             "request.finished",
             request_id=row.request_id,

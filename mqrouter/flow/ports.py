@@ -6,6 +6,7 @@ from collections.abc import AsyncGenerator, Collection, Mapping, Sequence
 from typing import Protocol, Self
 
 from mqrouter.core.backoff import Backoff
+from mqrouter.core.discovery import Announced
 from mqrouter.core.disk_space import DiskSpace, Thresholds
 from mqrouter.core.events import TierCall, TierEvent
 from mqrouter.core.feedback import Feedback
@@ -54,6 +55,22 @@ class Announcer(Protocol):
     def announce(self, message: OutMessage) -> bool:
         """Sends at QoS 0; False where it was dropped: while disconnected, or while the connection takes no more."""
         ...
+
+
+class Retainer(Protocol):
+    def retain(self, message: OutMessage) -> bool:
+        """Sends at QoS 1, to be kept by the broker; False where it was not sent: try again."""
+        ...
+
+
+class DiscoveryRecord(Protocol):
+    """What Home Assistant has been told, across lives."""
+
+    def read(self) -> Announced | None: ...
+
+    def write(self, announced: Announced) -> None: ...
+
+    def forget(self) -> None: ...
 
 
 class Saying(Protocol):

@@ -429,6 +429,26 @@ def test_prefix_that_is_no_plain_topic_is_a_problem(prefix: str, word: str) -> N
     assert word in found
 
 
+def test_discovery_prefix_must_be_a_topic() -> None:
+    (found,) = problems(f"{VALID}[mqtt.home_assistant]\nprefix = 'home/#'\n")
+    assert "mqtt.home_assistant.prefix" in found
+
+
+@pytest.mark.parametrize(
+    ("line", "problem"),
+    [
+        ('upsteam = "debug"', "nothing logs under upsteam; log.levels may name auto_tune, "),
+        (
+            'upstream = "loud"',
+            'log.levels.upstream: must be "debug", "info", "warning" or "error", not the text "loud"',
+        ),
+    ],
+)
+def test_level_of_a_component_has_to_mean_something(line: str, problem: str) -> None:
+    (found,) = problems(f"{VALID}[log.levels]\n{line}\n")
+    assert problem in found
+
+
 def test_response_topics_must_be_filters() -> None:
     (found,) = problems(VALID + '[mqtt]\nresponse_topics = ["a/+", "a/#/b"]\n')
 

@@ -364,7 +364,15 @@ class Message:
 class Requester:
     """A device: publishes questions and keeps every message it gets, in order."""
 
-    def __init__(self, port: int, *, version: int = 5, client_id: str = "", is_session_kept: bool = False) -> None:
+    def __init__(
+        self,
+        port: int,
+        *,
+        version: int = 5,
+        client_id: str = "",
+        is_session_kept: bool = False,
+        user: str | None = None,
+    ) -> None:
         self.messages: list[Message] = []
         self._arrived = Signal()
         self._ready = threading.Event()
@@ -379,6 +387,8 @@ class Requester:
         self._client.on_message = self._message
         self._client.on_socket_open = _send_at_once
         self._client.reconnect_delay_set(1, 1)
+        if user is not None:
+            self._client.username_pw_set(user)
         self._client.connect("127.0.0.1", port)
         self._client.loop_start()
         assert self._ready.wait(WAIT_S), "the broker did not greet"

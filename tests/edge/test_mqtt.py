@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
+import structlog
 import trustme
 
 from mqrouter.core.backoff import Backoff
@@ -414,6 +415,87 @@ async def test_announcement_is_dropped_where_the_link_takes_no_more() -> None:
         for _ in range(sum(results)):
             assert (await peer.next()).kind == PUBLISH
         assert bench.link.announce(ANSWER), "it goes on once the connection takes more"
+
+
+# --- what the broker keeps ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("version", [V5, V311], ids=["5", "3.1.1"])
+async def test_what_is_to_be_kept_goes_at_qos_1_and_retained(version: int) -> None:
+    async with running(replace(OPTIONS, versions=(version,))) as bench:
+        assert not bench.link.retain(ANSWER)
+        peer = await bench.connected()
+        assert bench.link.retain(ANSWER)
+        sent = await peer.next()
+        assert (sent.kind, sent.flags) == (PUBLISH, 0b0011)
+        assert sent.body.endswith(b"yes")
+
+
+async def test_what_is_to_be_kept_takes_no_place_that_an_answer_needs() -> None:
+    async with running() as bench:
+        peer = await bench.broker.next()
+        await peer.greet(connack(properties=b"\x21" + struct.pack(">H", 1)))
+        async with asyncio.timeout(WAIT_S):
+            await bench.link.ready.wait()
+        assert await bench.published.get() == (2, 0)  # the status
+        number = bench.link.publish(ANSWER, 0)
+        assert number is not None
+        assert not bench.link.retain(ANSWER)
+        await peer.next()
+        await peer.acknowledge(number)
+        await bench.reported()
+        assert bench.link.retain(ANSWER)
+
+
+async def test_what_is_too_large_to_be_kept_is_not_sent_again_and_again() -> None:
+    async with running() as bench:
+        peer = await bench.broker.next()
+        await peer.greet(connack(properties=b"\x27" + struct.pack(">I", 1000)))
+        async with asyncio.timeout(WAIT_S):
+            await bench.link.ready.wait()
+        assert bench.link.retain(replace(ANSWER, payload=b"x" * 1000))
+        assert bench.link.retain(ANSWER)
+        assert (await peer.next()).body.endswith(b"yes")
+
+
+async def test_refusal_to_keep_something_is_said_once() -> None:
+    with structlog.testing.capture_logs() as logs:
+        async with running() as bench:
+            peer = await bench.connected()
+            for _ in range(3):
+                assert bench.link.retain(ANSWER)
+                number = (await peer.next()).mid
+                await peer.acknowledge(number, 0x87)
+                assert await bench.reported() == (number, 0x87)
+    assert [entry["topic"] for entry in logs if entry["event"] == "mqtt.retained_refused"] == ["answer/a"]
+
+
+@pytest.mark.parametrize("version", [V5, V311], ids=["5", "3.1.1"])
+@pytest.mark.parametrize("is_session_present", [True, False])
+async def test_live_filters_are_asked_for_at_qos_0_and_unwanted_ones_are_given_back(
+    version: int, is_session_present: bool
+) -> None:
+    options = replace(OPTIONS, versions=(version,), live_filters=("cmd/all",), unwanted_filters=("old/#",))
+    async with running(options) as bench:
+        peer = await bench.broker.next()
+        await peer.connect()
+        body = bytes([is_session_present, 0]) + (b"\0" if version == V5 else b"")
+        await peer.send(packet(CONNACK, 0, body))
+        if is_session_present:
+            unsubscribe = await peer.next()
+            assert (unsubscribe.kind, unsubscribe.body.endswith(text(b"old/#"))) == (10, True)
+        subscribe = await peer.next()
+        assert subscribe.kind == SUBSCRIBE
+        asked = {
+            name: subscribe.body[subscribe.body.index(text(name)) + len(text(name))] & 0b11
+            for name in (b"ask/#", b"feedback/#", b"cmd/all")
+        }
+        assert asked == {b"ask/#": 1, b"feedback/#": 1, b"cmd/all": 0}
+        refused = bytes([1, 1, 0x80])
+        await peer.send(packet(SUBACK, 0, subscribe.body[:2] + (b"\0" if version == V5 else b"") + refused))
+        assert (await peer.next()).body.endswith(b"online")
+        async with asyncio.timeout(WAIT_S):
+            await bench.link.ready.wait()
 
 
 # --- the connection's life ----------------------------------------------------------------------------

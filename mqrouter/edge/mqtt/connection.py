@@ -17,7 +17,6 @@ from paho.mqtt.subscribeoptions import SubscribeOptions
 from mqrouter.core.request import Incoming, OutMessage
 from mqrouter.edge.mqtt.options import LinkOptions, tls_context
 from mqrouter.edge.mqtt.packets import (
-    GRANTED_QOS_1,
     PACKET_TOO_LARGE,
     RECEIVE_MAXIMUM_DEFAULT,
     SESSION_TAKEN_OVER,
@@ -68,6 +67,9 @@ class Connection:
         self._last_number = 0
         self._unwritten = 0
         """Messages at QoS 0 that paho has not yet written."""
+        self._retained: dict[int, str] = {}
+        """Topics of what is to be retained, by packet, until the broker has it."""
+        self._not_kept: set[str] = set()
         self._options = options
         self._on_message = on_message
         self._on_published = on_published
@@ -161,14 +163,18 @@ class Connection:
 
     @property
     def _filters(self) -> tuple[str, ...]:
-        return (*self._options.filters, *self._options.optional_filters)
+        return (*self._options.filters, *self._options.optional_filters, *self._options.live_filters)
+
+    def _qos(self, name: str) -> int:
+        return 0 if name in self._options.live_filters else 1
 
     def _subscribe(self) -> None:
+        if self.is_session_present and self._options.unwanted_filters:
+            self._client.unsubscribe(list(self._options.unwanted_filters))
         if self.version == paho.MQTTv5:
-            options = SubscribeOptions(qos=1, noLocal=True, retainHandling=SubscribeOptions.RETAIN_DO_NOT_SEND)
-            self._client.subscribe([(name, options) for name in self._filters])
+            self._client.subscribe([(name, _subscription(self._qos(name))) for name in self._filters])
         else:
-            self._client.subscribe([(name, 1) for name in self._filters])
+            self._client.subscribe([(name, self._qos(name)) for name in self._filters])
 
     # --- paho's callbacks: copy, and return ---------------------------------------------------------
 
@@ -198,7 +204,7 @@ class Connection:
             return
         if lacking := [name for name, reason in granted if reason.is_failure]:
             log.warning("mqtt.subscription_refused", filters=lacking)
-        if reduced := [name for name, reason in granted if reason.value < GRANTED_QOS_1]:
+        if reduced := [name for name, reason in granted if reason.value < self._qos(name)]:
             log.warning("mqtt.subscribed_at_qos_0", filters=reduced)  # what comes in while we are away is lost
         self._suback.set_result(None)
 
@@ -212,6 +218,10 @@ class Connection:
             return
         self._wire.received += 1
         self._unacknowledged.discard(mid)
+        topic = self._retained.pop(mid, None)
+        if topic is not None and reason.is_failure and topic not in self._not_kept:
+            self._not_kept.add(topic)  # said once: it is tried again all the time
+            log.warning("mqtt.retained_refused", topic=topic, reason=str(reason))
         self._on_published(mid, reason.value)
 
     def _logged(self, _client: Any, _data: Any, level: int, text: str) -> None:
@@ -250,6 +260,20 @@ class Connection:
         self._last_number = info.mid
         self._unwritten += info.rc == paho.MQTT_ERR_SUCCESS
         return info.rc == paho.MQTT_ERR_SUCCESS
+
+    def retain(self, message: OutMessage) -> bool:
+        """Sends at QoS 1, to be kept by the broker; False where the answers in flight leave no room."""
+        properties = answer_properties(message, 0) if self.version == paho.MQTTv5 else None
+        if self._is_too_large(message, properties):
+            log.warning("mqtt.retained_too_large", topic=message.topic, bytes=len(message.payload))
+            return True  # it would not get smaller
+        following = self._last_number % MAX_NUMBER + 1
+        if len(self._unacknowledged) >= self._receive_maximum or following in self._unacknowledged:
+            return False
+        number = self._send(message.topic, message.payload, properties=properties, is_retained=True)
+        if number is not None:
+            self._retained[number] = message.topic
+        return number is not None
 
     def _is_too_large(self, message: OutMessage, properties: Properties | None) -> bool:
         if self._maximum_packet_bytes is None or properties is None:
@@ -314,3 +338,7 @@ class Connection:
     def _is_unanswered_5(self) -> bool:
         """True where a CONNECT of MQTT 5 got no answer: brokers that do not know it close, or keep silent."""
         return self.version == paho.MQTTv5 and not self.is_greeted
+
+
+def _subscription(qos: int) -> SubscribeOptions:
+    return SubscribeOptions(qos=qos, noLocal=True, retainHandling=SubscribeOptions.RETAIN_DO_NOT_SEND)

@@ -95,6 +95,11 @@ class MqttLink:
         connection = self._connection
         return connection is not None and connection.is_subscribed and connection.announce(message)
 
+    def retain(self, message: OutMessage) -> bool:
+        """Sends at QoS 1, to be kept by the broker; False where it was not sent: while the answers need the link."""
+        connection = self._connection
+        return connection is not None and connection.is_subscribed and connection.retain(message)
+
     async def run(self) -> None:
         """Connects, and connects again with full jitter, until `close`."""
         failures = 0

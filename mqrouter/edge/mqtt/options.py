@@ -35,6 +35,10 @@ class LinkOptions:
     optional_filters: tuple[str, ...]
     """Those the broker may refuse: an access list written for questions alone must not keep them out."""
     status_topic: str
+    live_filters: tuple[str, ...] = ()
+    """Likewise, and at QoS 0: what comes in while we are away is not wanted later."""
+    unwanted_filters: tuple[str, ...] = ()
+    """A session that the broker kept may still have these."""
 
     def __repr__(self) -> str:  # the password must not reach a log or a traceback
         return f"LinkOptions({self.host}:{self.port}, client_id={self.client_id!r})"

@@ -16,7 +16,6 @@ UNSUPPORTED_PROTOCOL = frozenset({0x84, 0x01})  # "unsupported protocol version"
 NO_MATCHING_SUBSCRIBERS = 0x10
 PACKET_TOO_LARGE = 0x95
 SESSION_TAKEN_OVER = 0x8E
-GRANTED_QOS_1 = 1
 
 MAX_PACKET_BYTES = 16 * 1024 * 1024  # above the daemon's own limit: mosquitto drops larger ones without a word
 RECEIVE_MAXIMUM_DEFAULT = 65_535

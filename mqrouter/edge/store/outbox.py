@@ -109,7 +109,7 @@ def _is_delivered(db: sqlite3.Connection, request: Seq) -> bool:
 def ready_after(db: sqlite3.Connection, after: Seq, limit: int) -> list[OutboxRow]:
     rows = db.execute(
         "SELECT outbox.*, id, device, route, tier, model, requests.state AS request_state, reason, attempts,"
-        " received_at_ms FROM outbox JOIN requests ON requests.seq = request"
+        " received_at_ms, is_private FROM outbox JOIN requests ON requests.seq = request"
         " WHERE outbox.state = 'ready' AND outbox.not_before_ms IS NULL AND outbox.seq > ?"
         " ORDER BY outbox.seq LIMIT ?",
         (after, limit),

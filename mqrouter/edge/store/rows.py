@@ -72,4 +72,5 @@ def outbox_row(row: sqlite3.Row) -> OutboxRow:
         attempts=row["attempts"],
         received_at_ms=row["received_at_ms"],
         is_provisional=bool(row["is_provisional"]),
+        is_private=bool(row["is_private"]),
     )
