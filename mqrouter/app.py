@@ -16,27 +16,29 @@ from mqrouter import __version__, logs, wiring
 from mqrouter.config import Loaded
 from mqrouter.core import feedback
 from mqrouter.core.rate import DeviceRates
-from mqrouter.core.records import Pause
-from mqrouter.core.request import Answer, Incoming, RequestId
+from mqrouter.core.request import Incoming, RequestId
 from mqrouter.core.timeline import Anchor, resume
 from mqrouter.edge.chat import ChatWorker
-from mqrouter.edge.control import ControlSocket, Verbs
 from mqrouter.edge.disk import Disk
 from mqrouter.edge.in_hand import InHandFile
 from mqrouter.edge.mqtt.link import MqttLink
 from mqrouter.edge.mqtt.packets import NO_MATCHING_SUBSCRIBERS
 from mqrouter.edge.store.database import Database
 from mqrouter.edge.store.leases import Recovery
+from mqrouter.edge.store.reader import Reader
 from mqrouter.edge.store.salvage import latest_report
 from mqrouter.edge.store.space import Space
 from mqrouter.edge.store.store import Policy, Store
 from mqrouter.edge.system import LoopMonitor, ServiceManager, SystemClock, machine_clocks, minute_of_day
 from mqrouter.edge.trainer import Trainer
-from mqrouter.errors import ConfigError, ErrorCode, MqrouterError, Problem, RequestError
+from mqrouter.edge.web import api
+from mqrouter.edge.web.server import WebServer
+from mqrouter.errors import ConfigError, MqrouterError, Problem
 from mqrouter.flow.attempt import Attempts
 from mqrouter.flow.auto_tune import AutoTune
 from mqrouter.flow.decide import Decide
 from mqrouter.flow.deliver import Deliver, Publication
+from mqrouter.flow.desk import Desk
 from mqrouter.flow.feedback import Feedbacks
 from mqrouter.flow.forward import Lane
 from mqrouter.flow.intake import Intake
@@ -263,6 +265,25 @@ class Daemon:
             lag_ms=self._monitor.lag_ms,
         )
 
+    async def _build_web(self, stack: AsyncExitStack) -> WebServer:
+        settings = self._settings
+        desk = Desk(
+            self._store,
+            await stack.enter_async_context(Reader(settings.database, machine_clocks)),
+            self._board,
+            self._clock,
+            trusted=[name for name, tier in settings.tiers.items() if tier.trusted],
+            max_ttl_ms=int(1000 * settings.queue.max_age_s),
+            answered=self._answered,
+        )
+        routes = api.routes(
+            desk,
+            status=self.status,
+            why_not_ready=self._why_not_ready,
+            errands={"purge": self._purge, "vacuum": self._vacuum, "feedback": self._feedback},
+        )
+        return WebServer(wiring.web_options(settings), routes, self._clock.monotonic_s)
+
     # --- starting -----------------------------------------------------------------------------------
 
     async def _start_unless_stopped(self, supervisor: Supervisor, stack: AsyncExitStack) -> None:
@@ -288,19 +309,7 @@ class Daemon:
             }
         )
         supervisor.let_end("check")
-        await stack.enter_async_context(
-            ControlSocket(
-                self._settings.control_socket,
-                Verbs(
-                    status=self.status,
-                    cancel=self._cancel,
-                    retry=self._retry,
-                    pause=self._pause,
-                    resume=self._resume,
-                    orders={"purge": self._purge, "vacuum": self._vacuum, "feedback": self._feedback},
-                ),
-            )
-        )
+        self._web = await stack.enter_async_context(await self._build_web(stack))
         self._embedder, fingerprint = wiring.embedder(self._settings)
         await self._embedder.start()
         stack.push_async_callback(self._embedder.close)
@@ -428,33 +437,9 @@ class Daemon:
         else:
             self._deliver.acknowledged(number, Publication.REFUSED if code >= 0x80 else Publication.TAKEN)
 
-    async def _cancel(self, request_id: str, actor: str) -> str | None:
-        answer = Answer(error=ErrorCode.CANCELLED, error_message="an operator cancelled the request")
-        found = await self._store.cancel(request_id, answer, actor, self._clock.now_ms())
-        self._answered.give()
-        return found
-
-    async def _retry(self, request_id: str, actor: str) -> str | None:
-        found = await self._store.retry(request_id, actor, self._clock.now_ms())
-        self._board.wake_all()
-        return found
-
-    async def _pause(self, tier: str, actor: str) -> bool:
-        if tier not in self._settings.tiers:
-            return False
-        now_ms = self._clock.now_ms()
-        await self._store.pause(tier, actor, now_ms)
-        self._board.pause(tier, Pause(now_ms, actor))
-        log.warning("daemon.tier_paused", tier=tier, actor=actor)
-        return True
-
-    async def _resume(self, tier: str, actor: str) -> bool:
-        if tier not in self._settings.tiers:
-            return False
-        await self._store.resume(tier, actor, self._clock.now_ms())
-        self._board.resume(tier)
-        log.warning("daemon.tier_resumed", tier=tier, actor=actor)
-        return True
+    def _why_not_ready(self) -> list[str]:
+        """Returns why no questions are taken or decided; tiers that are down are no reason, since they queue."""
+        return self._report.degraded() if self.ready.is_set() else ["starting", *self._report.degraded()]
 
     async def _purge(self, options: Mapping[str, str], actor: str) -> dict[str, Any]:
         older_than_s = float(options.get("older_than_s", 0))
@@ -464,19 +449,17 @@ class Daemon:
         return done
 
     async def _feedback(self, options: Mapping[str, str], actor: str) -> dict[str, Any]:
+        """Raises RequestError where it cannot be understood."""
         request_id = options.get("id", "")
-        try:
-            found = feedback.checked(
-                request_id,
-                options.get("verdict"),
-                options.get("route"),
-                options.get("note"),
-                self._loaded.settings.routes,
-                source=feedback.Source.OPERATOR,
-                device=None,
-            )
-        except RequestError as error:
-            return {"error": error.message}
+        found = feedback.checked(
+            request_id,
+            options.get("verdict"),
+            options.get("route"),
+            options.get("note"),
+            self._loaded.settings.routes,
+            source=feedback.Source.OPERATOR,
+            device=None,
+        )
         now_ms = self._clock.now_ms()
         (known,) = await self._store.record_feedback([found], now_ms)
         if known is not None:

@@ -13,6 +13,7 @@ from mqrouter.core.records import Accepted, OutboxRow, PastTurn, Seq, StoredRequ
 from mqrouter.core.request import Answer, Incoming, JsonObject, OutMessage, Question, Refused, Request, RequestId
 from mqrouter.core.retry import Waiting
 from mqrouter.core.states import State
+from mqrouter.core.steering import Order, Outcome, Selection, Sort
 from mqrouter.core.timeline import Anchor
 from mqrouter.routing.session import Session
 from mqrouter.routing.signals import Embedding
@@ -231,3 +232,31 @@ class Store(Protocol):
 
 class FeedbackStore(Protocol):
     async def record_feedback(self, found: Sequence[Feedback], now_ms: int) -> list[RequestId | None]: ...
+
+
+class Steering(Protocol):
+    """What operators change."""
+
+    async def carry_out(
+        self, order: Order, requests: Sequence[Seq | str], *, target: str, actor: str, now_ms: int
+    ) -> list[Outcome]: ...
+
+    async def pause(self, tier: str, actor: str, now_ms: int) -> None: ...
+
+    async def resume(self, tier: str, actor: str, now_ms: int) -> None: ...
+
+
+class Looking(Protocol):
+    """What operators see, read beside the writer; `next` numbers are None where nothing is left to look at."""
+
+    async def page(
+        self, wanted: Selection, *, limit: int, sort: Sort, after: Seq | None
+    ) -> tuple[list[JsonObject], Seq | None]: ...
+
+    async def find(self, wanted: Selection, *, limit: int, after: Seq | None) -> tuple[list[Seq], Seq | None]: ...
+
+    async def preview(self, order: Order, requests: Sequence[Seq | str]) -> list[Outcome]: ...
+
+    async def show(self, request_id: str, *, with_text: bool) -> JsonObject | None: ...
+
+    async def actions(self, limit: int) -> list[JsonObject]: ...
