@@ -36,6 +36,7 @@ from mqrouter.edge.web.server import WebServer
 from mqrouter.errors import ConfigError, MqrouterError, Problem
 from mqrouter.flow.attempt import Attempts
 from mqrouter.flow.auto_tune import AutoTune
+from mqrouter.flow.bring_in import BringIn
 from mqrouter.flow.decide import Decide
 from mqrouter.flow.deliver import Deliver, Publication
 from mqrouter.flow.desk import Desk
@@ -164,7 +165,7 @@ class Daemon:
             limits,
             rates=DeviceRates(settings.limits.device_rate_per_minute),
             max_redelivered=max(1_000, settings.mqtt.receive_maximum),
-            new_id=lambda: RequestId(uuid.uuid4().hex[:16]),
+            new_id=_new_id,
             accepted=self._accepted,
             answered=self._answered,
             disk=lambda: self._room.level,
@@ -276,8 +277,18 @@ class Daemon:
             max_ttl_ms=int(1000 * settings.queue.max_age_s),
             answered=self._answered,
         )
+        bring_in = BringIn(
+            self._store,
+            self._clock,
+            wiring.topic_map(settings),
+            wiring.request_limits(settings),
+            new_id=_new_id,
+            accepted=self._accepted,
+            answered=self._answered,
+        )
         routes = api.routes(
             desk,
+            bring_in=bring_in.bring_in,
             status=self.status,
             why_not_ready=self._why_not_ready,
             errands={"purge": self._purge, "vacuum": self._vacuum, "feedback": self._feedback},
@@ -484,6 +495,10 @@ class Daemon:
             uptime_s=self._clock.monotonic_s() - self._started_s,
             abstained=0 if self._decide is None else self._decide.abstained,
         )
+
+
+def _new_id() -> RequestId:
+    return RequestId(uuid.uuid4().hex[:16])
 
 
 def changed_sections(old: Settings, new: Settings) -> set[str]:

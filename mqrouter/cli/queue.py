@@ -14,6 +14,7 @@ from mqrouter.cli.daemon import open_database, order_daemon, reason_of
 from mqrouter.cli.purge import purge
 from mqrouter.cli.selection import filter_of, selection_of, selection_options
 from mqrouter.cli.tables import format_age, format_table, printable, printable_block
+from mqrouter.cli.transfer import export_command, import_command
 
 INDENT = " " * 12
 WAITING = ("received", "pending", "leased")
@@ -24,7 +25,7 @@ def command() -> None:
     """Look at requests and steer them; looking never consumes."""
 
 
-for part in (purge, steer.cancel, steer.retry, steer.move, steer.priority, steer.ttl):
+for part in (purge, steer.cancel, steer.retry, steer.move, steer.priority, steer.ttl, export_command, import_command):
     command.add_command(part)
 
 
@@ -55,11 +56,11 @@ def list_command(
 
 @command.command("search")
 @config_option
-@click.argument("text", metavar="TEXT")
+@click.argument("words", metavar="TEXT")
 @selection_options
 @click.option("-n", "--limit", default=50, show_default=True, type=click.IntRange(1, 10_000))
 @click.option("--json", "is_json", is_flag=True, help="A JSON list on standard output.")
-def search(config: Path | None, text: str, limit: int, is_json: bool, **given: Any) -> None:
+def search(config: Path | None, words: str, limit: int, is_json: bool, **given: Any) -> None:
     """Find requests, waiting or over, by words of their questions; upper and lower case are one (A to Z).
 
     \b
@@ -67,7 +68,9 @@ def search(config: Path | None, text: str, limit: int, is_json: bool, **given: A
       mqrouter queue search "brown spots" --newer-than 7d
     """
     wanted = filter_of(given)
-    _list(config, {**wanted, "text": text}, "newest", limit, None, is_json, "no such request")
+    if "text" in wanted:
+        raise click.UsageError("the words to look for are given already: leave --text out")
+    _list(config, {**wanted, "text": words}, "newest", limit, None, is_json, "no such request")
 
 
 def _list(
@@ -95,6 +98,33 @@ def _list(
     if found and after is not None:
         click.echo(f"there may be more: --after {after}", err=True)
     raise SystemExit(Exit.OK if found else Exit.NOTHING_FOUND)
+
+
+@command.command("stats")
+@config_option
+@click.option("--json", "is_json", is_flag=True, help="JSON on standard output.")
+def stats_command(config: Path | None, is_json: bool) -> None:
+    """Count requests by route and state. Works while the daemon is down. Exit 3 where there are none.
+
+    \b
+    Example:
+      mqrouter queue stats
+    """
+    from mqrouter.edge.store.reading import gateway_now, stats
+    from mqrouter.edge.system import machine_clocks
+
+    with open_database(load_or_exit(config).settings.database) as db:
+        found = stats(db, gateway_now(db, machine_clocks()))
+    if is_json:
+        echo_json(found)
+    elif found["routes"]:
+        rows = [(entry["route"], entry["state"], entry["requests"]) for entry in found["routes"]]
+        click.echo(format_table(("ROUTE", "STATE", "REQUESTS"), rows))
+        if found["oldest_waiting_s"] is not None:
+            click.echo(f"the oldest without an answer has waited {format_age(found['oldest_waiting_s'])}")
+    else:
+        click.echo("no requests", err=True)
+    raise SystemExit(Exit.OK if found["routes"] else Exit.NOTHING_FOUND)
 
 
 @command.command("show")

@@ -54,6 +54,9 @@ class Desk:
     async def actions(self, limit: int) -> list[JsonObject]:
         return await self._reader.actions(limit)
 
+    async def stats(self) -> JsonObject:
+        return await self._reader.stats()
+
     def tiers(self) -> Sequence[str]:
         return list(self._board.breakers)
 

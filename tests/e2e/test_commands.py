@@ -226,6 +226,43 @@ def test_queue_search_and_filters_read_the_database_of_a_daemon_that_is_down(sto
 
 
 @pytest.mark.real_model
+def test_queue_export_and_stats_read_the_database_of_a_daemon_that_is_down(stopped: Site, tmp_path: Path) -> None:
+    cli = stopped.gateway.cli
+    exported = cli("queue", "export", "--all")
+    lines = [json.loads(line) for line in exported.stdout.splitlines()]
+    assert (exported.returncode, exported.stderr) == (0, "2 requests\n")
+    assert [(line["device"], line["state"]) for line in lines] == [("done", "delivered"), ("held", "pending")]
+    assert (lines[0]["payload"], lines[0]["answer"]) == ("frost, done?", "echo: frost, done?")
+    assert cli("queue", "export").returncode == 2
+    assert cli("queue", "export", "--device", "nobody").returncode == 3
+    file = tmp_path / "x.jsonl"
+    file.write_text(exported.stdout, encoding="utf-8")
+    assert cli("queue", "import", str(file), "--dry-run").stdout == "2 requests would be asked again\n"
+    assert cli("queue", "import", str(file), "--yes").returncode == 69
+    file.write_text("{}\n", encoding="utf-8")
+    assert (cli("queue", "import", str(file), "--yes").returncode) == 1
+    stats = json.loads(cli("queue", "stats", "--json").stdout)
+    assert stats["requests"] == {"delivered": 1, "pending": 1}
+    assert stats["oldest_waiting_s"] > 0
+    assert "frost" in cli("queue", "stats").stdout
+
+
+@pytest.mark.real_model
+def test_queue_import_asks_again_and_the_device_is_answered(site: Site, tmp_path: Path) -> None:
+    with site.requester() as device:
+        device.subscribe("me/in")
+        line = {"topic": f"{ASK}/again", "payload": "frost, again?", "reply_topic": "me/in", "correlation": b"z".hex()}
+        file = tmp_path / "x.jsonl"
+        file.write_text(json.dumps(line) + "\n", encoding="utf-8")
+
+        result = site.gateway.cli("queue", "import", str(file), "--yes")
+
+        assert (result.returncode, result.stdout) == (0, "1 new\n"), result
+        assert device.answer_to(b"z").text == "echo: frost, again?"
+        assert site.gateway.cli("queue", "import", str(file), "--yes").stdout == "1 absorbed\n"
+
+
+@pytest.mark.real_model
 def test_queue_orders_say_what_they_mean(stopped: Site) -> None:
     cli = stopped.gateway.cli
     assert cli("queue", "cancel").returncode == 2

@@ -8,11 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fakes import START_MS
+from fakes import START_MS, FlakyDatabase, refused, request
 from test_web_guard import Moment
 from web_site import VIEWER, Api, serving
 
-from mqrouter.core.steering import Verb
+from mqrouter.cli.transfer import FIELDS
+from mqrouter.core.steering import Selection, Verb
+from mqrouter.core.timeline import Now
+from mqrouter.edge.store.export import export
 from mqrouter.edge.store.store import Store
 from mqrouter.edge.web.options import Role
 
@@ -74,8 +77,6 @@ async def test_filters_narrow_and_join(api: Api) -> None:
 
 
 async def test_age_is_a_bound_of_numbers(api: Api, store: Store) -> None:
-    from fakes import request
-
     for number in range(5):
         item = request(f"q{number}?", topic=f"mqrouter/farm/ask/d{number}", now_ms=START_MS - 1000 * (5 - number))
         await store.accept([item], START_MS)
@@ -177,8 +178,6 @@ async def test_moved_request_waits_for_that_tier_alone(api: Api) -> None:
 
 
 async def test_private_request_is_not_moved_to_a_tier_that_is_not_trusted(api: Api) -> None:
-    from fakes import request
-
     await api.store.accept([request('{"question": "x?", "private": true}')], START_MS)
     (row,) = await api.store.next_received(1, ())
     decision = {"private_by": ["request"]}
@@ -278,6 +277,65 @@ async def test_paused_tiers_are_held_back_until_they_are_resumed(api: Api) -> No
     assert await api.ask("POST", "/v1/pause") == (200, {"tiers": ["hub", "edge"]})
     assert await api.ask("POST", "/v1/resume") == (200, {"tiers": ["hub", "edge"]})
     assert api.board.is_available("hub") and await api.store.paused() == {}
+
+
+async def test_stats_count_by_state_and_route(api: Api) -> None:
+    (first, _) = await api.queue("a", "b")
+    await api.queue("c", route="talk")
+    await api.ask("POST", f"/v1/requests/{first}/cancel")
+    status, body = await api.ask("GET", "/v1/stats", token=VIEWER)
+    assert (status, body["requests"], body["oldest_waiting_s"]) == (200, {"cancelled": 1, "pending": 2}, 0.0)
+    assert {(row["route"], row["state"], row["requests"]) for row in body["routes"]} == {
+        ("frost", "cancelled", 1),
+        ("frost", "pending", 1),
+        ("talk", "pending", 1),
+    }
+
+
+async def test_what_was_exported_is_asked_again_once(api: Api, database: FlakyDatabase) -> None:
+    asked = [
+        request("what says a?", topic="mqrouter/farm/ask/a", correlation=b"\x00\xff", response_topic="my/answers"),
+        request('{"id": "7", "question": "and b?", "ttl_s": 60}', topic="mqrouter/farm/ask/b"),
+    ]
+    await api.store.accept([*asked, refused(b"\xff\xfe", topic="mqrouter/farm/ask/c")], START_MS)
+    lines = await database.read(lambda db: list(export(db, Selection(), Now(START_MS))))
+    assert [line["device"] for line in lines] == ["a", "b", "c"]
+    assert (lines[0]["payload"], lines[0]["correlation"], lines[2]["payload_base64"]) == (
+        "what says a?",
+        "00ff",
+        "//4=",
+    )
+    body = {"requests": [{name: line[name] for name in FIELDS if line.get(name) is not None} for line in lines]}
+    assert await api.ask("POST", "/v1/import", json=body) == (200, {"counts": {"absorbed": 2, "refused": 1}})
+
+    for item in asked:
+        await api.ask("POST", f"/v1/requests/{item.id}/cancel")
+    for row in await api.store.outbox_after(0, 9):
+        await api.store.delivered(row, START_MS)
+    await api.store.purge(START_MS + 1, START_MS + 1)
+    assert await api.ask("POST", "/v1/import", json=body) == (200, {"counts": {"new": 2, "refused": 1}})
+    found = {row.device: row for row in await api.store.next_received(9, ())}
+    assert (found["a"].reply.topic, found["a"].reply.correlation) == ("my/answers", b"\x00\xff")
+    assert (found["b"].reply.client_id, found["b"].expires_at_ms) == ("7", START_MS + 60_000)
+    action = (await api.ask("GET", "/v1/actions"))[1]["actions"][0]
+    assert (action["action"], action["target"]) == ("import", "3 requests: 2 new, 1 refused")
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        {"topic": "t"},
+        {"topic": "t", "payload": "x", "payload_base64": "eA=="},
+        {"payload": "x"},
+        {"topic": "t", "payload": "x", "correlation": "0g"},
+        {"topic": "t", "payload_base64": "?"},
+        {"topic": "t", "payload": "x", "state": "pending"},
+    ],
+    ids=str,
+)
+async def test_import_of_what_is_no_request_changes_nothing(api: Api, entry: dict[str, str]) -> None:
+    assert (await api.ask("POST", "/v1/import", json={"requests": [entry]}))[0] == 400
+    assert await devices(api, "") == []
 
 
 # --- the description --------------------------------------------------------------------------------

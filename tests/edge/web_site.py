@@ -5,21 +5,24 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from itertools import count
 from pathlib import Path
 from typing import Any
 
 import aiohttp
-from fakes import START_MS, FakeClock, request
+from fakes import LIMITS, START_MS, TOPICS, FakeClock, request
 from pydantic import SecretStr
 
 from mqrouter.core.backoff import Backoff
 from mqrouter.core.breaker import Breaker
+from mqrouter.core.request import RequestId
 from mqrouter.core.timeline import Anchor, Clocks
 from mqrouter.edge.store.reader import Reader
 from mqrouter.edge.store.store import Store
 from mqrouter.edge.web import api
 from mqrouter.edge.web.options import TcpOptions, WebOptions
 from mqrouter.edge.web.server import WebServer
+from mqrouter.flow.bring_in import BringIn
 from mqrouter.flow.desk import Desk
 from mqrouter.flow.tiers import TierBoard
 from mqrouter.flow.wakeup import Wakeup
@@ -111,7 +114,19 @@ async def serving(store: Store, folder: Path, clock: FakeClock, tcp: TcpOptions 
             found[0].asked.append((options, actor))
             return {"is_done": True}
 
-        routes = api.routes(desk, status=status, why_not_ready=lambda: found[0].reasons, errands={"purge": errand})
+        numbers = count()
+        bring_in = BringIn(
+            store,
+            clock,
+            TOPICS,
+            LIMITS,
+            new_id=lambda: RequestId(f"imported-{next(numbers)}"),
+            accepted=Wakeup(),
+            answered=Wakeup(),
+        ).bring_in
+        routes = api.routes(
+            desk, status=status, why_not_ready=lambda: found[0].reasons, errands={"purge": errand}, bring_in=bring_in
+        )
         async with (
             WebServer(WebOptions(path, tcp), routes, clock.monotonic_s) as server,
             aiohttp.ClientSession() as session,

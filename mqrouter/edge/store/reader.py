@@ -75,6 +75,10 @@ class Reader:
         """Returns what operators did, newest first."""
         return await self._read(lambda db: reading.list_actions(db, limit, reading.gateway_now(db, self._clocks())))
 
+    async def stats(self) -> dict[str, Any]:
+        """Returns how many requests there are by state and by route; a look at every one."""
+        return await self._read(lambda db: reading.stats(db, reading.gateway_now(db, self._clocks())))
+
     async def _read(self, look: Callable[[sqlite3.Connection], T]) -> T:
         def read() -> T:
             with reading.open_read_only(self._path) as db:

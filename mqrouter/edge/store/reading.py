@@ -160,6 +160,21 @@ def count_by_state(db: sqlite3.Connection) -> dict[str, int]:
     return {row["state"]: row["n"] for row in db.execute("SELECT state, count(*) AS n FROM requests GROUP BY state")}
 
 
+def stats(db: sqlite3.Connection, now: Now) -> dict[str, Any]:
+    """Returns how many requests there are by state and by route, from one index; reads all of it."""
+    query = (
+        "SELECT route, state, count(*) AS n FROM requests INDEXED BY requests_by_route GROUP BY route, state"
+        " ORDER BY route, state"
+    )
+    routes = [{"route": row["route"], "state": row["state"], "requests": row["n"]} for row in db.execute(query)]
+    states: dict[str, int] = {}
+    for entry in routes:
+        states[entry["state"]] = states.get(entry["state"], 0) + entry["requests"]
+    oldest_ms = oldest_pending_ms(db)
+    oldest_s = None if oldest_ms is None else round((now.ms - oldest_ms) / 1000, 1)
+    return {"requests": states, "routes": routes, "oldest_waiting_s": oldest_s}
+
+
 def oldest_pending_ms(db: sqlite3.Connection) -> int | None:
     """Returns when the oldest request without an answer was received, or None."""
     query = "SELECT received_at_ms FROM requests WHERE state = ? ORDER BY seq LIMIT 1"

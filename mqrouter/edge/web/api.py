@@ -9,6 +9,7 @@ from typing import Any, Protocol
 from aiohttp import web
 
 from mqrouter.core.records import Seq
+from mqrouter.core.request import Kept
 from mqrouter.core.steering import Order, Outcome, Selection, Sort, Verb
 from mqrouter.edge.web import models
 from mqrouter.edge.web.errors import ApiError
@@ -27,6 +28,8 @@ class Desk(Protocol):
 
     async def actions(self, limit: int) -> list[dict[str, Any]]: ...
 
+    async def stats(self) -> dict[str, Any]: ...
+
     def tiers(self) -> Sequence[str]: ...
 
     async def order(self, order: Order, ids: Sequence[str], actor: str, *, is_dry: bool = False) -> list[Outcome]: ...
@@ -40,6 +43,8 @@ class Desk(Protocol):
     async def resume(self, tiers: Sequence[str], actor: str) -> None: ...
 
 
+BringIn = Callable[[Sequence[Kept], str], Awaitable[dict[str, int]]]
+"""Asks what devices published again; returns how many became what."""
 Errand = Callable[[Mapping[str, str], str], Awaitable[dict[str, Any]]]
 """Further things to be done on order, by name: its options, and who asks."""
 
@@ -50,9 +55,10 @@ def routes(
     status: Callable[[], dict[str, Any]],
     why_not_ready: Callable[[], Sequence[str]],
     errands: Mapping[str, Errand],
+    bring_in: BringIn,
 ) -> list[Route]:
     """Returns everything the API offers; `why_not_ready` is empty where questions are taken and decided."""
-    api = _Api(desk, status, why_not_ready, errands)
+    api = _Api(desk, status, why_not_ready, errands, bring_in)
     view, operate = Role.VIEWER, Role.OPERATOR
     return [
         Route("GET", "/livez", Role.NOBODY, api.livez, "Whether the process lives."),
@@ -68,6 +74,7 @@ def routes(
             answer=models.Requests,
         ),
         Route("GET", "/v1/requests/{id}", view, api.show, "All about one request.", query=models.ShowQuery),
+        Route("GET", "/v1/stats", view, api.stats, "How many, by state and route.", answer=models.StatsAnswer),
         Route("GET", "/v1/requests/{id}/decision", view, api.decision, "Why it goes where it goes."),
         Route(
             "GET",
@@ -83,6 +90,15 @@ def routes(
         Route("POST", "/v1/resume", operate, api.resume_all, "Let every tier work again.", answer=models.Tiers),
         Route("POST", "/v1/tiers/{id}/pause", operate, api.pause, "Hold a tier back.", answer=models.Tiers),
         Route("POST", "/v1/tiers/{id}/resume", operate, api.resume, "Let a tier work again.", answer=models.Tiers),
+        Route(
+            "POST",
+            "/v1/import",
+            operate,
+            api.bring_in,
+            "Ask what devices published again.",
+            body=models.ImportBody,
+            answer=models.ImportDone,
+        ),
         Route("POST", "/v1/orders/{name}", operate, api.errand, f"One of {', '.join(errands)}, with query options."),
     ]
 
@@ -94,11 +110,13 @@ class _Api:
         status: Callable[[], dict[str, Any]],
         why_not_ready: Callable[[], Sequence[str]],
         errands: Mapping[str, Errand],
+        bring_in: BringIn,
     ) -> None:
         self._desk = desk
         self._status = status
         self._why_not_ready = why_not_ready
         self._errands = errands
+        self._bring_in = bring_in
 
     async def livez(self, _call: Call) -> object:
         return {"alive": True}
@@ -110,6 +128,9 @@ class _Api:
 
     async def status(self, _call: Call) -> object:
         return self._status()
+
+    async def stats(self, _call: Call) -> object:
+        return await self._desk.stats()
 
     async def page(self, call: Call) -> object:
         query: models.PageQuery = call.query
@@ -222,6 +243,10 @@ class _Api:
         if tier not in self._desk.tiers():
             raise ApiError(404, "not_found", f"there is no such tier; there are {', '.join(self._desk.tiers())}")
         return tier
+
+    async def bring_in(self, call: Call) -> object:
+        body: models.ImportBody = call.body
+        return {"counts": await self._bring_in([entry.kept() for entry in body.requests], call.caller.actor)}
 
     async def errand(self, call: Call) -> object:
         errand = self._errands.get(call.path["name"])

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import base64
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from mqrouter.core.decode import MAX_PRIORITY
+from mqrouter.core.request import Kept
 from mqrouter.core.states import State
 from mqrouter.core.steering import Selection, Sort
 
@@ -68,6 +70,12 @@ class Requests(BaseModel):
 
     requests: list[dict[str, Any]]
     next: int | None = Field(description="null at the end; a page may be empty and still have one: look on there")
+
+
+class StatsAnswer(BaseModel):
+    requests: dict[str, int] = Field(description="by state")
+    routes: list[dict[str, Any]] = Field(description="route (null: not decided, or none), state, requests")
+    oldest_waiting_s: float | None
 
 
 class Actions(BaseModel):
@@ -149,3 +157,38 @@ class BulkDone(BaseModel):
 
 class Tiers(BaseModel):
     tiers: list[str]
+
+
+def _is_base64(text: str) -> str:
+    base64.b64decode(text, validate=True)  # raises ValueError
+    return text
+
+
+class Imported(Model):
+    """What a device published; exactly one of the payloads. `correlation` is written in hexadecimal digits."""
+
+    topic: str = Field(min_length=1, max_length=65_535)
+    payload: str | None = None
+    payload_base64: Annotated[str, AfterValidator(_is_base64)] | None = None
+    content_type: Text | None = None
+    reply_topic: str | None = Field(None, min_length=1, max_length=65_535)
+    correlation: Annotated[str, Field(pattern=r"^([0-9a-f]{2})*$", max_length=131_070)] | None = None
+
+    @model_validator(mode="after")
+    def _has_one_payload(self) -> Imported:
+        if (self.payload is None) == (self.payload_base64 is None):
+            raise ValueError("give exactly one of payload and payload_base64")
+        return self
+
+    def kept(self) -> Kept:
+        payload = base64.b64decode(self.payload_base64 or "") if self.payload is None else self.payload.encode()
+        correlation = None if self.correlation is None else bytes.fromhex(self.correlation)
+        return Kept(self.topic, payload, self.content_type, self.reply_topic, correlation)
+
+
+class ImportBody(Model):
+    requests: list[Imported] = Field(min_length=1, max_length=MAX_IDS)
+
+
+class ImportDone(BaseModel):
+    counts: dict[str, int] = Field(description="new, absorbed, reused, refused")
