@@ -38,10 +38,6 @@ class Page:
     next: Seq | None
     """The number to go on after; None where nothing is left to look at. A page may be short, and go on."""
 
-    @property
-    def is_cut_short(self) -> bool:
-        return self.next is not None
-
 
 @contextmanager
 def open_read_only(path: Path) -> Iterator[sqlite3.Connection]:
