@@ -18,11 +18,9 @@ from mqrouter.config import Loaded
 from mqrouter.core import feedback
 from mqrouter.core.commands import CommandTopics
 from mqrouter.core.rate import DeviceRates
-from mqrouter.core.records import Pause
-from mqrouter.core.request import Answer, Incoming, RequestId
+from mqrouter.core.request import Incoming, RequestId
 from mqrouter.core.timeline import Anchor, resume
 from mqrouter.edge.chat import ChatWorker
-from mqrouter.edge.control import ControlSocket, Verbs
 from mqrouter.edge.disk import Disk
 from mqrouter.edge.in_hand import InHandFile
 from mqrouter.edge.metrics import Exposition, Metrics
@@ -31,19 +29,24 @@ from mqrouter.edge.mqtt.packets import NO_MATCHING_SUBSCRIBERS
 from mqrouter.edge.power import Sensors
 from mqrouter.edge.store.database import Database
 from mqrouter.edge.store.leases import Recovery
+from mqrouter.edge.store.reader import Reader
 from mqrouter.edge.store.reading import oldest_pending_ms
 from mqrouter.edge.store.salvage import latest_report
 from mqrouter.edge.store.space import Space
 from mqrouter.edge.store.store import Policy, Store
 from mqrouter.edge.system import LoopMonitor, ServiceManager, SystemClock, machine_clocks, minute_of_day
 from mqrouter.edge.trainer import Trainer
-from mqrouter.errors import ConfigError, ErrorCode, MqrouterError, Problem, RequestError
+from mqrouter.edge.web import api
+from mqrouter.edge.web.server import WebServer
+from mqrouter.errors import ConfigError, MqrouterError, Problem
 from mqrouter.flow.attempt import Attempts
 from mqrouter.flow.auto_tune import AutoTune
+from mqrouter.flow.bring_in import BringIn
 from mqrouter.flow.bulletin import Bulletin
 from mqrouter.flow.commands import Commands
 from mqrouter.flow.decide import Decide
 from mqrouter.flow.deliver import Deliver, Publication
+from mqrouter.flow.desk import Desk
 from mqrouter.flow.events import Events
 from mqrouter.flow.feedback import Feedbacks
 from mqrouter.flow.forward import Lane
@@ -122,6 +125,7 @@ class Daemon:
             self._report = self._build_report()
             gauges = Gauges(self._report, Space(self._database), Sensors(), self.ready.is_set)
             self.exposition = Exposition(self._metrics, gauges, gauges.refresh)
+            self._desk = await self._build_desk(stack)
             self._build_bulletin()
             log.info(
                 "daemon.started", version=__version__, pid=os.getpid(), recovered=recovery.released, dead=recovery.dead
@@ -179,7 +183,7 @@ class Daemon:
             limits,
             rates=DeviceRates(settings.limits.device_rate_per_minute),
             max_redelivered=max(1_000, settings.mqtt.receive_maximum),
-            new_id=lambda: RequestId(uuid.uuid4().hex[:16]),
+            new_id=_new_id,
             accepted=self._accepted,
             answered=self._answered,
             telemetry=self._metrics,
@@ -300,8 +304,8 @@ class Daemon:
             CommandTopics(settings.prefix),
             tuple(settings.tiers),
             is_on=settings.mqtt.commands,
-            pause=self._pause,
-            resume=self._resume,
+            pause=self._desk.pause,
+            resume=self._desk.resume,
             is_paused=self._board.paused.__contains__,
             done=self._bulletin.look,
         )
@@ -321,6 +325,39 @@ class Daemon:
             workers=self._workers,
             lag_ms=self._monitor.lag_ms,
         )
+
+    async def _build_desk(self, stack: AsyncExitStack) -> Desk:
+        settings = self._settings
+        return Desk(
+            self._store,
+            await stack.enter_async_context(Reader(settings.database, machine_clocks)),
+            self._board,
+            self._clock,
+            trusted=[name for name, tier in settings.tiers.items() if tier.trusted],
+            max_ttl_ms=int(1000 * settings.queue.max_age_s),
+            answered=self._answered,
+        )
+
+    def _build_web(self) -> WebServer:
+        settings = self._settings
+        bring_in = BringIn(
+            self._store,
+            self._clock,
+            wiring.topic_map(settings),
+            wiring.request_limits(settings),
+            new_id=_new_id,
+            accepted=self._accepted,
+            answered=self._answered,
+        )
+        routes = api.routes(
+            self._desk,
+            bring_in=bring_in.bring_in,
+            status=self.status,
+            why_not_ready=self._why_not_ready,
+            errands={"purge": self._purge, "vacuum": self._vacuum, "feedback": self._feedback},
+        )
+        routes.append(api.metrics_route(self.exposition.content, self.exposition.content_type))
+        return WebServer(wiring.web_options(settings), routes, self._clock.monotonic_s)
 
     # --- starting -----------------------------------------------------------------------------------
 
@@ -349,20 +386,7 @@ class Daemon:
             }
         )
         supervisor.let_end("check")
-        await stack.enter_async_context(
-            ControlSocket(
-                self._settings.control_socket,
-                Verbs(
-                    status=self.status,
-                    cancel=self._cancel,
-                    retry=self._retry,
-                    pause=self._pause,
-                    resume=self._resume,
-                    metrics=self.exposition.content,
-                    orders={"purge": self._purge, "vacuum": self._vacuum, "feedback": self._feedback},
-                ),
-            )
-        )
+        self._web = await stack.enter_async_context(self._build_web())
         self._embedder, fingerprint = wiring.embedder(self._settings)
         await self._embedder.start()
         stack.push_async_callback(self._embedder.close)
@@ -497,33 +521,9 @@ class Daemon:
         else:
             self._deliver.acknowledged(number, Publication.REFUSED if code >= 0x80 else Publication.TAKEN)
 
-    async def _cancel(self, request_id: str, actor: str) -> str | None:
-        answer = Answer(error=ErrorCode.CANCELLED, error_message="an operator cancelled the request")
-        found = await self._store.cancel(request_id, answer, actor, self._clock.now_ms())
-        self._answered.give()
-        return found
-
-    async def _retry(self, request_id: str, actor: str) -> str | None:
-        found = await self._store.retry(request_id, actor, self._clock.now_ms())
-        self._board.wake_all()
-        return found
-
-    async def _pause(self, tier: str, actor: str) -> bool:
-        if tier not in self._settings.tiers:
-            return False
-        now_ms = self._clock.now_ms()
-        await self._store.pause(tier, actor, now_ms)
-        self._board.pause(tier, Pause(now_ms, actor))
-        log.warning("daemon.tier_paused", tier=tier, actor=actor)
-        return True
-
-    async def _resume(self, tier: str, actor: str) -> bool:
-        if tier not in self._settings.tiers:
-            return False
-        await self._store.resume(tier, actor, self._clock.now_ms())
-        self._board.resume(tier)
-        log.warning("daemon.tier_resumed", tier=tier, actor=actor)
-        return True
+    def _why_not_ready(self) -> list[str]:
+        """Returns why no questions are taken or decided; tiers that are down are no reason, since they queue."""
+        return self._report.degraded() if self.ready.is_set() else ["starting", *self._report.degraded()]
 
     async def _purge(self, options: Mapping[str, str], actor: str) -> dict[str, Any]:
         older_than_s = float(options.get("older_than_s", 0))
@@ -533,19 +533,17 @@ class Daemon:
         return done
 
     async def _feedback(self, options: Mapping[str, str], actor: str) -> dict[str, Any]:
+        """Raises RequestError where it cannot be understood."""
         request_id = options.get("id", "")
-        try:
-            found = feedback.checked(
-                request_id,
-                options.get("verdict"),
-                options.get("route"),
-                options.get("note"),
-                self._loaded.settings.routes,
-                source=feedback.Source.OPERATOR,
-                device=None,
-            )
-        except RequestError as error:
-            return {"error": error.message}
+        found = feedback.checked(
+            request_id,
+            options.get("verdict"),
+            options.get("route"),
+            options.get("note"),
+            self._loaded.settings.routes,
+            source=feedback.Source.OPERATOR,
+            device=None,
+        )
         now_ms = self._clock.now_ms()
         (known,) = await self._store.record_feedback([found], now_ms)
         if known is not None:
@@ -570,6 +568,10 @@ class Daemon:
             uptime_s=self._clock.monotonic_s() - self._started_s,
             abstained=0 if self._decide is None else self._decide.abstained,
         )
+
+
+def _new_id() -> RequestId:
+    return RequestId(uuid.uuid4().hex[:16])
 
 
 def changed_sections(old: Settings, new: Settings) -> set[str]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from enum import StrEnum
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
@@ -464,6 +465,36 @@ class LogSettings(Section):
         return self
 
 
+class Http(Section):
+    """The API over TCP; on this machine it is always there, on the socket in data_dir."""
+
+    enabled: bool = Field(True, description="listen on TCP as well")
+    host: str = Field("127.0.0.1", min_length=1, description="address to listen at; beyond loopback a token is needed")
+    port: int = Field(8087, ge=0, le=65535, description="port to listen at; 0 takes any that is free")
+    hosts: list[Annotated[str, Field(min_length=1)]] = Field(
+        default_factory=list, description="further names this gateway is called by; others are refused"
+    )
+    viewer_token: Secret | None = Field(None, description="whoever has it may look; by reference")
+    operator_token: Secret | None = Field(None, description="whoever has it may also change things; by reference")
+
+    @model_validator(mode="after")
+    def _is_not_open_to_everybody(self) -> Http:
+        has_token = self.viewer_token is not None or self.operator_token is not None
+        if self.enabled and not has_token and not is_loopback(self.host):
+            raise ValueError(
+                f"anybody could look at the queue at {self.host}: set viewer_token or operator_token, or leave host"
+                " at 127.0.0.1"
+            )
+        return self
+
+
+def is_loopback(host: str) -> bool:
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
 class Service(Section):
     drain_timeout_s: Seconds = Field(8.0, description="limit for an ordered stop")
 
@@ -493,6 +524,7 @@ class Settings(Section):
     privacy: Privacy = Field(default_factory=Privacy)
     retry: Retry = Field(default_factory=Retry)
     log: LogSettings = Field(default_factory=LogSettings)
+    http: Http = Field(default_factory=Http)
     service: Service = Field(default_factory=Service)
     prompts: dict[Name, str] = Field(default_factory=dict)
     routes: dict[Name, Route] = Field(default_factory=dict)

@@ -32,6 +32,7 @@ from mqrouter.edge.example_vectors import ExampleVectors, Matrix
 from mqrouter.edge.memory import Memory
 from mqrouter.edge.mqtt.options import LinkOptions, TlsFiles
 from mqrouter.edge.upstream import OllamaOptions, OllamaWire, OpenAiWire, UpstreamClient, UpstreamOptions
+from mqrouter.edge.web.options import TcpOptions, WebOptions
 from mqrouter.errors import ConfigError, ModelFileError, Problem
 from mqrouter.flow.attempt import AttemptLimits
 from mqrouter.flow.auto_tune import Schedule
@@ -55,6 +56,7 @@ from mqrouter.settings import LocalTier, OllamaTier, Protocol, Secret, Settings,
 
 log = structlog.get_logger("routing")
 
+MIN_TOKEN_CHARS = 16
 NEEDS_HEAD = frozenset({"learned", "cascade"})
 
 VERSIONS = {
@@ -62,6 +64,25 @@ VERSIONS = {
     Protocol.V5: (paho.MQTTv5,),
     Protocol.V311: (paho.MQTTv311,),
 }
+
+
+def web_options(settings: Settings) -> WebOptions:
+    """Raises ConfigError where a token's reference leads nowhere, or to something too easily guessed."""
+    http = settings.http
+    if not http.enabled:
+        return WebOptions(settings.control_socket)
+    viewer, operator = (
+        _token(http.viewer_token, "http.viewer_token"),
+        _token(http.operator_token, "http.operator_token"),
+    )
+    return WebOptions(settings.control_socket, TcpOptions(http.host, http.port, viewer, operator, tuple(http.hosts)))
+
+
+def _token(reference: Secret | None, key: str) -> SecretStr | None:
+    token = _secret(reference, key)
+    if token is not None and len(token.get_secret_value()) < MIN_TOKEN_CHARS:
+        raise ConfigError([Problem(key, f"a token has at least {MIN_TOKEN_CHARS} characters: make one by chance")])
+    return token
 
 
 def request_limits(settings: Settings) -> Limits:

@@ -18,8 +18,11 @@ from mqrouter.core.decode import Limits, decode
 from mqrouter.core.events import Delta, Done, TierCall, TierEvent
 from mqrouter.core.policy import TierFacts
 from mqrouter.core.request import Form, Incoming, OutMessage, Refused, ReplyAddress, Request, RequestId
+from mqrouter.core.states import State
+from mqrouter.core.steering import Order, Verb
 from mqrouter.core.topics import TopicMap, build_topic_map
 from mqrouter.edge.store.database import Database, Operation
+from mqrouter.edge.store.store import Store
 from mqrouter.errors import StoreError
 from mqrouter.flow.judge import Judge, RoutePlan
 from mqrouter.routing.registry import Strategies, strategy_names
@@ -305,3 +308,17 @@ async def running(*services: Callable[[], Coroutine[Any, Any, None]]) -> AsyncIt
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def order(store: Store, request_id: str, now_ms: int, order: Order) -> State | None:
+    """An operator's order; returns the state it found the request in, None where there is none."""
+    outcomes = await store.carry_out(order, [request_id], target=request_id, actor="me", now_ms=now_ms)
+    return outcomes[0].found if outcomes else None
+
+
+async def cancel(store: Store, request_id: str, now_ms: int) -> State | None:
+    return await order(store, request_id, now_ms, Order(Verb.CANCEL))
+
+
+async def retry(store: Store, request_id: str, now_ms: int) -> State | None:
+    return await order(store, request_id, now_ms, Order(Verb.RETRY))

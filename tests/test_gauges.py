@@ -7,7 +7,7 @@ import sqlite3
 from pathlib import Path
 
 import pytest
-from fakes import START_MS, FakeClock, FlakyDatabase, refused, request
+from fakes import START_MS, FakeClock, FlakyDatabase, cancel, refused, request
 from metric_stage import MetricStage, decision
 from metric_text import Samples, samples_of
 
@@ -65,7 +65,7 @@ async def test_each_request_ends_once_with_its_outcome(stage: MetricStage) -> No
     for _ in range(2):  # the second time it has ended
         await store.finish(first, yes, State.ANSWERED, START_MS, lease=first.lease)
     await store.finish(second, Answer(error=ErrorCode.UPSTREAM_FAILED), State.ANSWERED, START_MS, lease=second.lease)
-    await store.cancel(questions[2].id, Answer(error=ErrorCode.CANCELLED), "me", START_MS)
+    await cancel(store, questions[2].id, START_MS)
 
     ended = {
         tuple(labels.values()): value for name, labels, value in (await scrape(stage)).rows if "_requests_t" in name

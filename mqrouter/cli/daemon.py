@@ -16,6 +16,7 @@ import click
 from mqrouter.cli.common import Exit
 
 TIMEOUT_S = 5.0
+ORDER_TIMEOUT_S = 60.0  # a slow card syncs many times in one step
 
 
 class DaemonDownError(Exception):
@@ -35,21 +36,25 @@ class _UnixConnection(http.client.HTTPConnection):
 
 
 def call_daemon(
-    socket_path: Path, method: str, target: str, *, timeout_s: float = TIMEOUT_S
+    socket_path: Path, method: str, target: str, *, body: object = None, timeout_s: float = TIMEOUT_S
 ) -> tuple[int, dict[str, Any]]:
-    """Returns the status and the JSON answer. Raises DaemonDownError."""
-    status, body = ask_daemon(socket_path, method, target, timeout_s=timeout_s)
+    """Returns the status and the JSON answer; `body` goes as JSON. Raises DaemonDownError."""
+    status, content = ask_daemon(socket_path, method, target, body=body, timeout_s=timeout_s)
     try:
-        return status, json.loads(body)
+        return status, json.loads(content)
     except ValueError as error:
         raise DaemonDownError(str(error)) from error
 
 
-def ask_daemon(socket_path: Path, method: str, target: str, *, timeout_s: float = TIMEOUT_S) -> tuple[int, bytes]:
-    """Returns the status and what was answered. Raises DaemonDownError."""
+def ask_daemon(
+    socket_path: Path, method: str, target: str, *, body: object = None, timeout_s: float = TIMEOUT_S
+) -> tuple[int, bytes]:
+    """Returns the status and what was answered; `body` goes as JSON. Raises DaemonDownError."""
     connection = _UnixConnection(socket_path, timeout_s)
+    content = None if body is None else json.dumps(body)
+    headers = {} if body is None else {"Content-Type": "application/json"}
     try:
-        connection.request(method, target)
+        connection.request(method, target, content, headers)
         response = connection.getresponse()
         return response.status, response.read()
     except PermissionError as error:
@@ -62,6 +67,20 @@ def ask_daemon(socket_path: Path, method: str, target: str, *, timeout_s: float 
         raise DaemonDownError(str(error)) from error
     finally:
         connection.close()
+
+
+def order_daemon(socket_path: Path, target: str, body: object = None) -> tuple[int, dict[str, Any]]:
+    """The same for what only the running daemon does: ends the process with a message where it is down."""
+    try:
+        return call_daemon(socket_path, "POST", target, body=body, timeout_s=ORDER_TIMEOUT_S)
+    except DaemonDownError:
+        click.echo("mqrouter: the daemon is not running; start it with `mqrouter run`", err=True)
+        raise SystemExit(Exit.UNAVAILABLE) from None
+
+
+def reason_of(body: dict[str, Any]) -> str:
+    """Returns what the daemon said of an order that it refused."""
+    return str(body["error"]["message"])
 
 
 @contextmanager

@@ -8,7 +8,7 @@ from urllib.parse import urlencode
 import click
 
 from mqrouter.cli.common import Exit, config_option, echo_json, load_or_exit
-from mqrouter.cli.daemon import DaemonDownError, call_daemon
+from mqrouter.cli.daemon import DaemonDownError, call_daemon, reason_of
 from mqrouter.cli.tables import printable
 
 
@@ -41,8 +41,8 @@ def command(
     except DaemonDownError as error:
         click.echo("mqrouter: the daemon is not running", err=True)
         raise SystemExit(Exit.UNAVAILABLE) from error
-    if status != 200 or found.get("error"):
-        click.echo(f"mqrouter: {found['error']}", err=True)
+    if status != 200:
+        click.echo(f"mqrouter: {reason_of(found)}", err=True)
         raise SystemExit(Exit.FAILED)
     if found["request"] is None:
         click.echo(f"no request {printable(request_id)}", err=True)

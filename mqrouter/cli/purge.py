@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,18 +11,8 @@ from typing import Any
 import click
 
 from mqrouter.cli.common import Exit, config_option, load_or_exit
-from mqrouter.cli.daemon import DaemonDownError, call_daemon, open_database, saying_why_not
-
-UNITS_S = {"s": 1, "m": 60, "min": 60, "h": 3600, "d": 86_400}
-TIMEOUT_S = 60.0  # a slow card syncs many times in one step
-
-
-def age(text: str) -> float:
-    """Returns the seconds of a length of time: 90s, 30min, 12h, 7d."""
-    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([a-z]+)", text)
-    if found is None or found[2] not in UNITS_S:
-        raise click.BadParameter(f"{text!r} is no age: write it as 90s, 30min, 12h or 7d")
-    return float(found[1]) * UNITS_S[found[2]]
+from mqrouter.cli.daemon import ORDER_TIMEOUT_S, DaemonDownError, call_daemon, open_database, reason_of, saying_why_not
+from mqrouter.cli.selection import age
 
 
 @click.command("purge")
@@ -77,9 +66,9 @@ def _by_daemon(control_socket: Path, older_than_s: float) -> int:
 def order(control_socket: Path, name: str, query: str = "") -> Iterator[dict[str, Any]]:
     """Gives the daemon an order until it is done, and yields each of its reports. Raises DaemonDownError."""
     while True:
-        status, report = call_daemon(control_socket, "POST", f"/v1/orders/{name}?{query}", timeout_s=TIMEOUT_S)
+        status, report = call_daemon(control_socket, "POST", f"/v1/orders/{name}?{query}", timeout_s=ORDER_TIMEOUT_S)
         if status != 200:
-            click.echo(f"mqrouter: the daemon could not do that: {report['error']}", err=True)
+            click.echo(f"mqrouter: the daemon could not do that: {reason_of(report)}", err=True)
             raise SystemExit(Exit.FAILED)
         yield report
         if report["is_done"]:

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import click
 
+from mqrouter.cli import steer
 from mqrouter.cli.common import Exit, config_option, echo_json, load_or_exit
-from mqrouter.cli.daemon import DaemonDownError, call_daemon, open_database
+from mqrouter.cli.daemon import open_database, order_daemon, reason_of
 from mqrouter.cli.purge import purge
+from mqrouter.cli.selection import filter_of, selection_of, selection_options
 from mqrouter.cli.tables import format_age, format_table, printable, printable_block
+from mqrouter.cli.transfer import export_command, import_command
 
 INDENT = " " * 12
 WAITING = ("received", "pending", "leased")
@@ -22,69 +25,123 @@ def command() -> None:
     """Look at requests and steer them; looking never consumes."""
 
 
-command.add_command(purge)
+for part in (purge, steer.cancel, steer.retry, steer.move, steer.priority, steer.ttl, export_command, import_command):
+    command.add_command(part)
 
 
 @command.command("list")
 @config_option
-@click.option("--state", "states", multiple=True, metavar="STATE", help="Only these; may be repeated.")
+@selection_options
 @click.option("--all", "is_all", is_flag=True, help="Also requests that are answered or over.")
-@click.option("--route", help="Only this route.")
-@click.option("--device", help="Only this device.")
+@click.option("--sort", type=click.Choice(["newest", "oldest"]), default="newest", show_default=True)
 @click.option("-n", "--limit", default=50, show_default=True, type=click.IntRange(1, 10_000))
+@click.option("--after", type=click.IntRange(0), metavar="N", help="The next page: where the one before ended.")
 @click.option("--json", "is_json", is_flag=True, help="A JSON list on standard output.")
 def list_command(
-    config: Path | None,
-    states: tuple[str, ...],
-    is_all: bool,
-    route: str | None,
-    device: str | None,
-    limit: int,
-    is_json: bool,
+    config: Path | None, is_all: bool, sort: str, limit: int, after: int | None, is_json: bool, **given: Any
 ) -> None:
-    """List requests, newest first; without options those that wait for an answer. Exit 3 where there is none.
+    """List requests; without --state or --all those that wait for an answer. Exit 3 where there is none.
+
+    \b
+    Examples:
+      mqrouter queue list --state pending --route crop_disease
+      mqrouter queue list --all --error "HTTP 503" --newer-than 12h
+    """
+    wanted = filter_of(given)
+    if not is_all:
+        wanted.setdefault("state", list(WAITING))
+    is_narrowed = is_all or any(value not in (None, ()) for value in given.values())
+    _list(config, wanted, sort, limit, after, is_json, "no such request" if is_narrowed else "nothing waits")
+
+
+@command.command("search")
+@config_option
+@click.argument("words", metavar="TEXT")
+@selection_options
+@click.option("-n", "--limit", default=50, show_default=True, type=click.IntRange(1, 10_000))
+@click.option("--json", "is_json", is_flag=True, help="A JSON list on standard output.")
+def search(config: Path | None, words: str, limit: int, is_json: bool, **given: Any) -> None:
+    """Find requests, waiting or over, by words of their questions; upper and lower case are one (A to Z).
 
     \b
     Example:
-      mqrouter queue list --state pending --route crop_disease
+      mqrouter queue search "brown spots" --newer-than 7d
     """
-    from mqrouter.core.states import State
-    from mqrouter.edge.store.reading import gateway_now, list_requests
+    wanted = filter_of(given)
+    if "text" in wanted:
+        raise click.UsageError("the words to look for are given already: leave --text out")
+    _list(config, {**wanted, "text": words}, "newest", limit, None, is_json, "no such request")
+
+
+def _list(
+    config: Path | None, wanted: dict[str, Any], sort: str, limit: int, after: int | None, is_json: bool, nothing: str
+) -> NoReturn:
+    from mqrouter.core.steering import Sort
+    from mqrouter.edge.store.reading import gateway_now, page_of
     from mqrouter.edge.system import machine_clocks
 
-    unknown = set(states) - set(State)
-    if unknown:
-        raise click.BadParameter(f"{', '.join(sorted(unknown))}; states are {', '.join(State)}", param_hint="--state")
-    settings = load_or_exit(config).settings
-    wanted = states or (() if is_all else WAITING)
-    with open_database(settings.database) as db:
-        page = list_requests(
-            db, states=wanted, route=route, device=device, limit=limit, now=gateway_now(db, machine_clocks())
-        )
-    found = page.rows
-    if page.is_cut_short:
-        click.echo("there may be more, further back: name a --state as well", err=True)
+    found: list[dict[str, Any]] = []
+    with open_database(load_or_exit(config).settings.database) as db:
+        now = gateway_now(db, machine_clocks())
+        while True:  # a page that looked far and found little says where to look on
+            page = page_of(db, selection_of(wanted), limit=limit - len(found), now=now, sort=Sort(sort), after=after)
+            found += page.rows
+            after = page.next
+            if after is None or len(found) == limit:
+                break
     if is_json:
         echo_json(found)
     elif found:
         click.echo(_table(found))
     else:
-        click.echo("no such request" if states or is_all or route or device else "nothing waits", err=True)
+        click.echo(nothing, err=True)
+    if found and after is not None:
+        click.echo(f"there may be more: --after {after}", err=True)
     raise SystemExit(Exit.OK if found else Exit.NOTHING_FOUND)
+
+
+@command.command("stats")
+@config_option
+@click.option("--json", "is_json", is_flag=True, help="JSON on standard output.")
+def stats_command(config: Path | None, is_json: bool) -> None:
+    """Count requests by route and state. Works while the daemon is down. Exit 3 where there are none.
+
+    \b
+    Example:
+      mqrouter queue stats
+    """
+    from mqrouter.edge.store.reading import gateway_now, stats
+    from mqrouter.edge.system import machine_clocks
+
+    with open_database(load_or_exit(config).settings.database) as db:
+        found = stats(db, gateway_now(db, machine_clocks()))
+    if is_json:
+        echo_json(found)
+    elif found["routes"]:
+        rows = [(entry["route"], entry["state"], entry["requests"]) for entry in found["routes"]]
+        click.echo(format_table(("ROUTE", "STATE", "REQUESTS"), rows))
+        if found["oldest_waiting_s"] is not None:
+            click.echo(f"the oldest without an answer has waited {format_age(found['oldest_waiting_s'])}")
+    else:
+        click.echo("no requests", err=True)
+    raise SystemExit(Exit.OK if found["routes"] else Exit.NOTHING_FOUND)
 
 
 @command.command("show")
 @config_option
 @click.argument("request_id", metavar="ID")
+@click.option("--text", "with_text", is_flag=True, help="With the question and the answer.")
 @click.option("--json", "is_json", is_flag=True, help="JSON on standard output.")
-def show(config: Path | None, request_id: str, is_json: bool) -> None:
-    """Show one request: its decision and why, its attempts, its answer. ID is mqrouter's or the requester's own.
+def show(config: Path | None, request_id: str, with_text: bool, is_json: bool) -> None:
+    """Show one request: its decision and why, every attempt, its properties. ID is mqrouter's or the requester's own.
+
+    What was asked and answered is shown with --text only: somebody may look over your shoulder.
 
     \b
     Example:
       mqrouter queue show 5a1b0c2d3e4f5061
     """
-    from mqrouter.edge.store.reading import gateway_now, show_request
+    from mqrouter.edge.store.reading import gateway_now, masked, show_request
     from mqrouter.edge.system import machine_clocks
 
     settings = load_or_exit(config).settings
@@ -93,44 +150,11 @@ def show(config: Path | None, request_id: str, is_json: bool) -> None:
     if found is None:
         click.echo(f"no request {printable(request_id)}", err=True)
         raise SystemExit(Exit.NOTHING_FOUND)
+    found = found if with_text else masked(found)
     if is_json:
         echo_json(found)
     else:
         click.echo(_card(found))
-
-
-@command.command("cancel")
-@config_option
-@click.argument("request_id", metavar="ID")
-def cancel(config: Path | None, request_id: str) -> None:
-    """End a waiting request; its sender gets the answer `cancelled`. Needs the running daemon. ID as for `show`.
-
-    \b
-    Example:
-      mqrouter queue cancel 5a1b0c2d3e4f5061
-    """
-    known, found = _steer_request(config, request_id, "cancel")
-    if found not in WAITING:
-        click.echo(f"nothing to cancel: the request is {found}", err=True)
-        raise SystemExit(Exit.FAILED)
-    click.echo(f"cancelled {known['id']} of device {printable(known['device'])} (it was {found})")
-
-
-@command.command("retry")
-@config_option
-@click.argument("request_id", metavar="ID")
-def retry(config: Path | None, request_id: str) -> None:
-    """Try a pending request again at once, with all its tiers. Needs the running daemon. ID as for `show`.
-
-    \b
-    Example:
-      mqrouter queue retry 5a1b0c2d3e4f5061
-    """
-    known, found = _steer_request(config, request_id, "retry")
-    if found != "pending":
-        click.echo(f"nothing to retry: the request is {found}", err=True)
-        raise SystemExit(Exit.FAILED)
-    click.echo(f"{known['id']} of device {printable(known['device'])} is due now")
 
 
 @command.command("pause")
@@ -190,57 +214,18 @@ def actions(config: Path | None, limit: int, is_json: bool) -> None:
     raise SystemExit(Exit.OK if found else Exit.NOTHING_FOUND)
 
 
-def _steer_request(config: Path | None, request_id: str, verb: str) -> tuple[dict[str, Any], str]:
-    """Asks the daemon; returns the request and the state it was found in. Ends the process where there is none."""
-    settings = load_or_exit(config).settings
-    known = _find_one(settings.database, request_id)
-    status, body = _ask(settings.control_socket, f"/v1/requests/{known['id']}/{verb}")
-    if status == 404:
-        click.echo(f"no request {printable(request_id)}", err=True)
-        raise SystemExit(Exit.NOTHING_FOUND)
-    if status != 200:
-        click.echo(f"mqrouter: the daemon could not do that: {body['error']}", err=True)
-        raise SystemExit(Exit.FAILED)
-    return known, body["found"]
-
-
-def _find_one(database: Path, request_id: str) -> dict[str, Any]:
-    from mqrouter.edge.store.reading import gateway_now, open_requests_under, show_request
-    from mqrouter.edge.system import machine_clocks
-
-    with open_database(database) as db:
-        known = show_request(db, request_id, gateway_now(db, machine_clocks()))
-        same = open_requests_under(db, request_id)
-    if known is None:
-        click.echo(f"no request {printable(request_id)}", err=True)
-        raise SystemExit(Exit.NOTHING_FOUND)
-    if known["id"] != request_id and len(same) > 1:
-        choices = ", ".join(f"{row['id']} (device {printable(row['device'])})" for row in same)
-        click.echo(f"{len(same)} waiting requests have the id {printable(request_id)}; name one: {choices}", err=True)
-        raise SystemExit(Exit.USAGE)
-    return known
-
-
 def _steer_tiers(config: Path | None, tiers: tuple[str, ...], verb: str, done: str) -> None:
     settings = load_or_exit(config).settings
     unknown = set(tiers) - settings.tiers.keys()
     if unknown:
         raise click.BadParameter(f"{', '.join(sorted(unknown))}; tiers are {', '.join(settings.tiers)}")
     for tier in tiers or settings.tiers:
-        status, body = _ask(settings.control_socket, f"/v1/tiers/{tier}/{verb}")
+        status, body = order_daemon(settings.control_socket, f"/v1/tiers/{tier}/{verb}")
         if status != 200:
             hint = "; restart the daemon where it is new" if status == 404 else ""
-            click.echo(f"mqrouter: {tier}: {body['error']}{hint}", err=True)
+            click.echo(f"mqrouter: {tier}: {reason_of(body)}{hint}", err=True)
             raise SystemExit(Exit.FAILED)
         click.echo(f"{done} {tier}")
-
-
-def _ask(control_socket: Path, target: str) -> tuple[int, dict[str, Any]]:
-    try:
-        return call_daemon(control_socket, "POST", target)
-    except DaemonDownError:
-        click.echo("mqrouter: the daemon is not running; start it with `mqrouter run`", err=True)
-        raise SystemExit(Exit.UNAVAILABLE) from None
 
 
 def _time_of(at_ms: int) -> datetime:
@@ -273,9 +258,12 @@ def _card(row: dict[str, Any]) -> str:
     device, client_id = printable(row["device"] or "-"), printable(row["client_id"] or "-")
     lines = [
         f"{row['id']}  {row['state']}  ({format_age(row['age_s'])} old, device {device})",
-        f"  question: {printable_block(row['payload'], INDENT)}",
-        f"  answer:   {printable_block(row['answer'], INDENT) if row['answer'] else '-'}",
-        f"  reply to: {printable(row['reply_topic'] or '-')}, id {client_id}, priority {row['priority']}",
+        f"  question: {_text(row, 'payload')}",
+        f"  answer:   {_text(row, 'answer')}",
+        f"  came on:  {printable(row['topic'] or '-')}, {row['bytes']} bytes, {printable(row['content_type'] or '-')}",
+        f"  reply to: {printable(row['reply_topic'] or '-')}, id {client_id}, correlation {row['correlation'] or '-'}",
+        f"  wants:    priority {row['priority']}, session {printable(row['session'] or '-')},"
+        f" expires in {format_age(row['expires_in_s']) or '-'}",
     ]
     if row["reason"]:
         lines.append(f"  ended with {row['reason']}: {printable(row['detail'] or '')}")
@@ -289,6 +277,13 @@ def _card(row: dict[str, Any]) -> str:
         for entry in row["history"]
     ]
     return "\n".join(lines)
+
+
+def _text(row: dict[str, Any], name: str) -> str:
+    if row[name] is not None:
+        return printable_block(row[name], INDENT)
+    chars = row.get(f"{name}_chars")  # there where it is masked
+    return "-" if chars is None else f"{chars} characters (--text shows them)"
 
 
 def _verdict(entry: dict[str, Any]) -> str:

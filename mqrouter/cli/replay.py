@@ -15,8 +15,8 @@ import click
 from mqrouter.cli.common import Exit, echo_json, load_or_exit
 from mqrouter.cli.daemon import open_database
 from mqrouter.cli.labelled import progress_bar, quiet_log
-from mqrouter.cli.purge import age
 from mqrouter.cli.replay_cost import Call, cost, cost_lines, tokens_of
+from mqrouter.cli.selection import age
 from mqrouter.cli.tables import format_table, printable
 
 if TYPE_CHECKING:

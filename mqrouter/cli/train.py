@@ -193,7 +193,7 @@ def why_kept(settings: Settings, lesson: Lesson) -> str | None:
     stated = None if in_use is None else stated_quality(in_use.about, about.evaluated)
     bar = before if stated is None else before.best_of(stated)
     reached = quality(lesson.data, lesson.trained)
-    return f"held-out quality would fall: {reached} is not {bar}" if reached.is_below(bar) else None
+    return f"held-out quality would fall from {bar} to {reached}" if reached.is_below(bar) else None
 
 
 def _target_in_use(settings: Settings, otherwise: float) -> float:

@@ -68,12 +68,34 @@ def _as_no_json_type(moment: object) -> dict[str, str]:
 
 
 def findings(error: ValidationError, data: dict[str, Any]) -> list[Finding]:
-    """Returns one finding per error; `data` is what was validated."""
-    return [_finding(detail, data) for detail in error.errors(include_url=False, include_input=False)]
+    """Returns one finding per error; `data` is what was validated.
+
+    A value that may be of one kind or another and is neither is one error, which names both.
+    """
+    found: list[Finding] = []
+    of_unions: dict[KeyPath, int] = {}
+    for detail in error.errors(include_url=False, include_input=False):
+        finding = _finding(detail, data)
+        if _is_plain(data, _key_path(detail["loc"])[:-1]):
+            place = of_unions.setdefault(finding.path, len(found))
+            if place < len(found):
+                suffix = f", not {_value(data, finding.path)}"
+                message = f"{found[place].message.removesuffix(suffix)}, or {finding.message.removeprefix('must be ')}"
+                found[place] = Finding(finding.path, message)
+                continue
+        found.append(finding)
+    return found
+
+
+def _is_plain(data: dict[str, Any], path: KeyPath) -> bool:
+    """True where a value stands that has nothing below it."""
+    return bool(path) and has_value(data, path) and not isinstance(value_at(data, path), dict | list)
 
 
 def _finding(detail: ErrorDetails, data: dict[str, Any]) -> Finding:
     path = _key_path(detail["loc"])
+    if _is_plain(data, path[:-1]):
+        path = path[:-1]  # the last is pydantic's name for one of the kinds that the value may be of
     special = _SPECIAL.get(detail["type"])
     if special is not None:
         return special(path, detail, data)

@@ -96,5 +96,5 @@ def _refusal(wanted: Sequence[str], is_withheld: bool, chars: int) -> tuple[Erro
     if not wanted:
         return ErrorCode.NO_ROUTE, "no route claims this question"
     if is_withheld:
-        return ErrorCode.PRIVATE_UNANSWERABLE, "no trusted tier can answer this"
+        return ErrorCode.PRIVATE_UNANSWERABLE, "none of its route's tiers is trusted"
     return ErrorCode.TOO_LARGE, f"{chars} characters are more than any tier of the route takes"

@@ -14,10 +14,18 @@ class DeviceRates:
 
     def is_allowed(self, device: str, now_s: float) -> bool:
         """Takes one token from the device's bucket; False where it is empty."""
-        tokens, since = self._buckets.pop(device, (float(self.per_minute), now_s))
-        tokens = min(float(self.per_minute), tokens + (now_s - since) * self.per_minute / 60.0)
+        tokens = self._left(device, now_s)
+        self._buckets.pop(device, None)
         is_allowed = tokens >= 1.0
         self._buckets[device] = (tokens - 1.0 if is_allowed else tokens, now_s)
         if len(self._buckets) > self.max_devices:
             self._buckets.popitem(last=False)  # the one silent for longest: its bucket is the fullest
         return is_allowed
+
+    def is_spent(self, device: str, now_s: float) -> bool:
+        """True where the next one would be refused; takes nothing."""
+        return self._left(device, now_s) < 1.0
+
+    def _left(self, device: str, now_s: float) -> float:
+        tokens, since = self._buckets.get(device, (float(self.per_minute), now_s))
+        return min(float(self.per_minute), tokens + (now_s - since) * self.per_minute / 60.0)

@@ -31,6 +31,17 @@ class Incoming:
     """Length of a payload that was too long to be kept whole."""
 
 
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """What a device published, as an export keeps it."""
+
+    topic: str
+    payload: bytes
+    content_type: str | None = None
+    reply_topic: str | None = None
+    correlation: bytes | None = None
+
+
 class Form(StrEnum):
     """The answer mirrors the form of the request."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import deque
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Awaitable, Callable, Collection, Sequence
 
 import structlog
 
@@ -21,11 +21,11 @@ ACTOR = "mqtt"
 MAX_WAITING = 64
 PER_MINUTE = 60  # the record of what operators did has an end: nobody is to push it out
 
-OnTier = Callable[[str, str], Awaitable[bool]]
+OnTiers = Callable[[Sequence[str], str], Awaitable[None]]
 
 
 class Commands:
-    """`pause` and `resume` take a tier and who asked. Where orders are off (`is_on`), each is passed over."""
+    """`pause` and `resume` take tiers and who asked. Where orders are off (`is_on`), each is passed over."""
 
     def __init__(
         self,
@@ -35,8 +35,8 @@ class Commands:
         tiers: Collection[str],
         *,
         is_on: bool,
-        pause: OnTier,
-        resume: OnTier,
+        pause: OnTiers,
+        resume: OnTiers,
         is_paused: Callable[[str], bool],
         done: Callable[[], None],
     ) -> None:
@@ -105,6 +105,6 @@ class Commands:
         wanted = command.action is Action.PAUSE
         named = self._tiers if command.tier is None else (command.tier,)
         changed = [tier for tier in named if self._is_paused(tier) is not wanted]
-        for tier in changed:
-            await self._verbs[command.action](tier, ACTOR)
+        if changed:
+            await self._verbs[command.action](changed, ACTOR)
         return changed

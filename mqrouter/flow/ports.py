@@ -15,6 +15,7 @@ from mqrouter.core.request import Answer, Incoming, JsonObject, OutMessage, Ques
 from mqrouter.core.retry import Waiting
 from mqrouter.core.spending import Tokens
 from mqrouter.core.states import State
+from mqrouter.core.steering import Order, Outcome, Selection, Sort
 from mqrouter.core.timeline import Anchor
 from mqrouter.routing.decision import Decision
 from mqrouter.routing.session import Session
@@ -280,3 +281,39 @@ class Store(Protocol):
 
 class FeedbackStore(Protocol):
     async def record_feedback(self, found: Sequence[Feedback], now_ms: int) -> list[RequestId | None]: ...
+
+
+class Steering(Protocol):
+    """What operators change."""
+
+    async def carry_out(
+        self, order: Order, requests: Sequence[Seq | str], *, target: str, actor: str, now_ms: int
+    ) -> list[Outcome]: ...
+
+    async def pause(self, tier: str, actor: str, now_ms: int) -> None: ...
+
+    async def resume(self, tier: str, actor: str, now_ms: int) -> None: ...
+
+
+class Looking(Protocol):
+    """What operators see, read beside the writer; `next` numbers are None where nothing is left to look at."""
+
+    async def page(
+        self, wanted: Selection, *, limit: int, sort: Sort, after: Seq | None
+    ) -> tuple[list[JsonObject], Seq | None]: ...
+
+    async def find(self, wanted: Selection, *, limit: int, after: Seq | None) -> tuple[list[Seq], Seq | None]: ...
+
+    async def preview(self, order: Order, requests: Sequence[Seq | str]) -> list[Outcome]: ...
+
+    async def show(self, request_id: str, *, with_text: bool) -> JsonObject | None: ...
+
+    async def actions(self, limit: int) -> list[JsonObject]: ...
+
+    async def stats(self) -> JsonObject: ...
+
+
+class Importing(Protocol):
+    async def accept(self, items: Sequence[Request | Refused], now_ms: int) -> list[Accepted]: ...
+
+    async def record_action(self, action: str, target: str, actor: str, now_ms: int) -> None: ...

@@ -76,7 +76,7 @@ def test_head_that_would_be_worse_is_not_taken(config: Path) -> None:
     wrong = [(f"d{n}", f"{text} ok", route, "water") for n, (text, route) in enumerate(QUESTIONS) if route != "water"]
     judge(config, *wrong)
     found = value(train.command, "-c", config, "--from-feedback", "--if-not-worse")
-    assert not found["replaced"] and "held-out quality would fall: accuracy" in found["why"]
+    assert not found["replaced"] and "held-out quality would fall from accuracy" in found["why"]
     assert path.read_bytes() == before
 
 

@@ -827,3 +827,16 @@ def test_loading_imports_no_heavy_library() -> None:
     run = subprocess.run([sys.executable, "-c", code, STARTER], capture_output=True, text=True, check=True, env=environ)
 
     assert run.stdout.split() == []
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        ("0", 'must be greater than 0, or "never", not 0'),
+        ('"Never"', 'must be a number, or "never", not the text "Never"; did you mean "never"?'),
+    ],
+)
+def test_value_that_may_be_a_number_or_a_word_is_one_problem_among_others(value: str, message: str) -> None:
+    text = VALID + f'\n[tiers.device]\nkind = "local"\nidle_unload_s = {value}\n[queue]\nmax_requests = -1\n'
+    found = [line.split(": ", 1)[1] for line in problems(text)]
+    assert found == [f"tiers.device.idle_unload_s: {message}", "queue.max_requests: must be at least 1, not -1"]

@@ -40,3 +40,11 @@ def test_number_of_devices_is_bounded_and_the_silent_are_forgotten() -> None:
     assert rates.is_allowed("c", 0.2)
     assert not rates.is_allowed("a", 0.3)
     assert rates.is_allowed("b", 0.4)
+
+
+def test_to_look_at_a_bucket_takes_nothing_from_it() -> None:
+    rates = DeviceRates(per_minute=1)
+    assert not any(rates.is_spent("a", 0.0) for _ in range(3))
+    assert rates.is_allowed("a", 0.0)
+    assert rates.is_spent("a", 30.0)
+    assert not rates.is_spent("a", 60.0)

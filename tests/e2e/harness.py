@@ -532,6 +532,7 @@ class Gateway:
             "routing.abstain": 'to = ["hub"]\nwhen_offline = "queue"\nprompt = "chat"',
             "prompts": 'chat = "Be brief."',
             "log": 'level = "debug"\nformat = "json"',
+            "http": "enabled = false",
         }
         head, *rest = ("\n" + text).split("\n[")
         tail: list[str] = []

@@ -7,10 +7,12 @@ import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
+from urllib.request import urlopen
 
 import click
 import pytest
-from harness import MQROUTER, Behaviour, Gateway, Site, free_port, run_cli
+from harness import MQROUTER, Behaviour, Gateway, Site, free_port, poll, run_cli, running_site
 
 from mqrouter.cli.main import cli
 
@@ -55,7 +57,7 @@ def test_ask_fails_where_the_answer_is_an_error(site: Site, option: tuple[str, .
     else:
         assert (
             result.stderr
-            == "error private_unanswerable: no trusted tier can answer this; it is private: its sender says so\n"
+            == "error private_unanswerable: none of its route's tiers is trusted; it is private: its sender says so\n"
         )
         assert result.stdout == ""
 
@@ -151,8 +153,6 @@ def test_status_of_a_daemon_that_never_ran_says_so(idle: Gateway) -> None:
 @pytest.fixture(scope="module")
 def stopped(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     """A site whose daemon has answered one question, holds another, and is down."""
-    from harness import running_site
-
     with running_site(tmp_path_factory.mktemp("stopped")) as site, site.requester() as device:
         device.subscribe("me/in")
         device.publish(f"{ASK}/done", "frost, done?", reply_to="me/in", correlation=b"d")
@@ -188,15 +188,17 @@ def test_queue_list_reads_the_database_of_a_daemon_that_is_down(stopped: Site) -
 def test_queue_show_explains_a_request(stopped: Site) -> None:
     cli = stopped.gateway.cli
 
-    shown = cli("queue", "show", "mine")
+    shown = cli("queue", "show", "mine", "--text")
+    masked = cli("queue", "show", "mine")
     as_json = json.loads(cli("queue", "show", "mine", "--json").stdout)
     done = json.loads(cli("queue", "list", "--state", "delivered", "--json").stdout)[0]
-    answered = cli("queue", "show", done["id"])
+    answered = cli("queue", "show", done["id"], "--text")
 
     assert shown.returncode == 0
     for part in ("frost, held?", "route:", "tiers:    hub", "near:", "history:", "cannot connect"):
         assert part in shown.stdout
-    assert as_json["decision"]["route"] == "frost"
+    assert "held?" not in masked.stdout and "--text shows them" in masked.stdout
+    assert (as_json["decision"]["route"], as_json["payload"], as_json["correlation"]) == ("frost", None, b"h".hex())
     assert [entry["event"] for entry in as_json["history"]][:3] == ["received", "pending", "leased"]
     assert "echo: frost, done?" in answered.stdout
     assert cli("queue", "show", "nobody").returncode == 3
@@ -205,6 +207,135 @@ def test_queue_show_explains_a_request(stopped: Site) -> None:
 @pytest.mark.real_model
 def test_queue_cancel_needs_the_daemon(stopped: Site) -> None:
     assert stopped.gateway.cli("queue", "cancel", "mine").returncode == 69
+
+
+@pytest.mark.real_model
+def test_queue_search_and_filters_read_the_database_of_a_daemon_that_is_down(stopped: Site) -> None:
+    def found(*options: str) -> list[str]:
+        return [row["device"] for row in json.loads(stopped.gateway.cli("queue", *options, "--json").stdout)]
+
+    assert found("search", "FROST, ") == ["held", "done"]
+    assert found("search", "held?", "--state", "pending") == ["held"]
+    assert found("list", "--all", "--sort", "oldest") == ["done", "held"]
+    assert found("list", "--error", "cannot CONNECT") == ["held"]
+    assert found("list", "--tier", "hub", "--newer-than", "1d", "--priority", "0") == ["held"]
+    assert found("list", "--older-than", "1d") == []
+    first = stopped.gateway.cli("queue", "list", "--all", "-n", "1")
+    after = first.stderr.strip().removeprefix("there may be more: ").split()
+    assert found("list", "--all", *after) == ["done"]
+
+
+@pytest.mark.real_model
+def test_queue_export_and_stats_read_the_database_of_a_daemon_that_is_down(stopped: Site, tmp_path: Path) -> None:
+    cli = stopped.gateway.cli
+    exported = cli("queue", "export", "--all")
+    lines = [json.loads(line) for line in exported.stdout.splitlines()]
+    assert (exported.returncode, exported.stderr) == (0, "2 requests\n")
+    assert [(line["device"], line["state"]) for line in lines] == [("done", "delivered"), ("held", "pending")]
+    assert (lines[0]["payload"], lines[0]["answer"]) == ("frost, done?", "echo: frost, done?")
+    assert cli("queue", "export").returncode == 2
+    assert cli("queue", "export", "--device", "nobody").returncode == 3
+    file = tmp_path / "x.jsonl"
+    file.write_text(exported.stdout, encoding="utf-8")
+    assert cli("queue", "import", str(file), "--dry-run").stdout == "2 requests would be asked again\n"
+    assert cli("queue", "import", str(file), "--yes").returncode == 69
+    file.write_text("{}\n", encoding="utf-8")
+    assert (cli("queue", "import", str(file), "--yes").returncode) == 1
+    stats = json.loads(cli("queue", "stats", "--json").stdout)
+    assert stats["requests"] == {"delivered": 1, "pending": 1}
+    assert stats["oldest_waiting_s"] > 0
+    assert "frost" in cli("queue", "stats").stdout
+
+
+@pytest.mark.real_model
+def test_queue_import_asks_again_and_the_device_is_answered(site: Site, tmp_path: Path) -> None:
+    with site.requester() as device:
+        device.subscribe("me/in")
+        line = {"topic": f"{ASK}/again", "payload": "frost, again?", "reply_topic": "me/in", "correlation": b"z".hex()}
+        file = tmp_path / "x.jsonl"
+        file.write_text(json.dumps(line) + "\n", encoding="utf-8")
+
+        result = site.gateway.cli("queue", "import", str(file), "--yes")
+
+        assert (result.returncode, result.stdout) == (0, "1 new\n"), result
+        assert device.answer_to(b"z").text == "echo: frost, again?"
+        assert site.gateway.cli("queue", "import", str(file), "--yes").stdout == "1 absorbed\n"
+
+
+@pytest.mark.real_model
+def test_queue_orders_say_what_they_mean(stopped: Site) -> None:
+    cli = stopped.gateway.cli
+    assert cli("queue", "cancel").returncode == 2
+    assert cli("queue", "cancel", "mine", "--all").returncode == 2
+    assert cli("queue", "retry", "--state", "nonsense").returncode == 2
+    assert cli("queue", "priority", "mine", "--to", "10").returncode == 2
+    down = cli("queue", "retry", "--route", "frost", "--yes")
+    assert (down.returncode, "the daemon is not running" in down.stderr) == (69, True)
+
+
+@pytest.mark.real_model
+def test_queue_orders_for_several_ask_first_and_say_what_became_of_them(site: Site) -> None:
+    cli = site.gateway.cli
+    assert cli("queue", "pause", "hub").returncode == 0
+    try:
+        with site.requester() as device:
+            device.subscribe("me/in")
+            for name in ("one", "two"):
+                device.publish(f"{ASK}/bulk", f"frost, {name}?", reply_to="me/in", correlation=name.encode())
+            poll(lambda: len(waiting(site)) == 2 or None, lambda: str(waiting(site)))
+
+            unsure = cli("queue", "priority", "--device", "bulk", "--to", "7")
+            assert (unsure.returncode, "priority 2 requests?" in unsure.stdout) == (1, True), unsure
+            dry = cli("queue", "priority", "--device", "bulk", "--to", "7", "--dry-run")
+            assert (dry.returncode, dry.stdout) == (0, "2 would be given that priority\n")
+            assert {row["priority"] for row in waiting(site)} == {0}
+            sure = cli("queue", "priority", "--device", "bulk", "--to", "7", "--yes")
+            assert (sure.returncode, sure.stdout) == (0, "2 are given that priority\n")
+            assert {row["priority"] for row in waiting(site)} == {7}
+            moved = cli("queue", "move", "--device", "bulk", "--to", "moon", "--yes")
+            assert (moved.returncode, "no such tier" in moved.stderr) == (2, True)
+            assert cli("queue", "ttl", "--device", "bulk", "--to", "2h", "--yes").returncode == 0
+            assert all(7000 < row["expires_in_s"] <= 7200 for row in waiting(site))
+            assert cli("queue", "retry", "--device", "nobody", "--yes").returncode == 3
+            ended = cli("queue", "cancel", "--device", "bulk", "--yes", "--message", "too late", "--json")
+            assert [row["found"] for row in json.loads(ended.stdout)] == ["pending", "pending"]
+            assert device.answer_to(b"one").error_code == device.answer_to(b"two").error_code == "cancelled"
+        done = [(row["action"], row["target"]) for row in json.loads(cli("queue", "actions", "--json").stdout)]
+        assert ("priority 7", "2 requests: states=pending,received device=bulk") in done
+    finally:
+        assert cli("queue", "resume", "hub").returncode == 0
+
+
+def waiting(site: Site) -> list[dict[str, Any]]:
+    rows = site.gateway.requests()
+    return [row for row in rows if row["device"] == "bulk" and row["state"] == "pending"]
+
+
+@pytest.mark.real_model
+def test_http_is_served_where_it_is_switched_on(tmp_path: Path) -> None:
+    text = "[http]\nenabled = true\nport = 0\n"
+    with running_site(tmp_path, text=text) as site:
+        port = site.gateway.wait_for_event("http.listening")["port"]
+        with urlopen(f"http://127.0.0.1:{port}/readyz", timeout=10) as response:
+            assert json.load(response) == {"ready": True, "reasons": []}
+        with urlopen(f"http://127.0.0.1:{port}/v1/requests", timeout=10) as response:
+            assert json.load(response) == {"requests": [], "next": None}
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ('host = "0.0.0.0"', "anybody could look at the queue"),
+        ('operator_token = { env = "NO_SUCH_VARIABLE" }', "NO_SUCH_VARIABLE is not set"),
+        ('operator_token = { env = "SHORT" }', "at least 16 characters"),
+    ],
+)
+def test_daemon_does_not_start_open_to_everybody(tmp_path: Path, text: str, words: str) -> None:
+    gateway = Gateway(
+        tmp_path / "gateway", free_port(), "http://127.0.0.1:1/v1", text=f"[http]\nenabled = true\nport = 0\n{text}\n"
+    )
+    result = run_cli("run", "-c", str(gateway.config), env={"SHORT": "0123"})
+    assert (result.returncode, words in result.stderr) == (78, True), result
 
 
 @pytest.mark.real_model
@@ -218,7 +349,7 @@ def test_queue_cancel_takes_every_name_that_show_takes(site: Site) -> None:
         result = site.gateway.cli("queue", "cancel", "my own")
 
         assert result.returncode == 0, result.stderr
-        assert result.stdout.endswith("of device own (it was leased)\n")
+        assert result.stdout.endswith("is cancelled (it was leased)\n")
         assert device.answer_to(b"o").error_code == "cancelled"
 
 

@@ -238,13 +238,13 @@ def test_cancelled_question_is_told(site: Site, state: str) -> None:
 
             result = site.gateway.cli("queue", "cancel", row["id"])
 
-            told = f"cancelled {row['id']} of device {state} (it was {state})\n"
+            told = f"{row['id']} is cancelled (it was {state})\n"
             assert (result.returncode, result.stdout) == (0, told), result.stderr
             answer = device.answer_to(state.encode())
             assert answer.error_code == "cancelled"
             site.tier.release()
             again = site.gateway.cli("queue", "cancel", row["id"])
-            assert (again.returncode, again.stderr) == (1, "nothing to cancel: the request is cancelled\n")
+            assert (again.returncode, again.stderr) == (1, f"nothing to cancel: {row['id']}: it is cancelled\n")
             assert len(device.messages) == 1
     finally:
         site.tier.release()

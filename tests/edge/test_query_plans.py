@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import sqlite3
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
-from fakes import QUEUE, START_MS, FlakyDatabase, refused, request
+from fakes import QUEUE, START_MS, FlakyDatabase, cancel, order, refused, request, retry
 
 from mqrouter.core.admission import QueueLimits, WhenFull
 from mqrouter.core.backoff import Backoff
@@ -14,12 +16,13 @@ from mqrouter.core.request import Answer
 from mqrouter.core.retry import Waiting
 from mqrouter.core.spending import Meter, TierLimits, Tokens
 from mqrouter.core.states import State
+from mqrouter.core.steering import Order, Selection, Sort, Verb
 from mqrouter.core.timeline import Now
-from mqrouter.edge.store.reading import list_requests, oldest_pending_ms, open_read_only, show_request
+from mqrouter.edge.store.reading import oldest_pending_ms, open_read_only, page_of, show_request
 from mqrouter.edge.store.store import Policy, Store
-from mqrouter.errors import ErrorCode
 
 LATER_MS = START_MS + 10_000_000
+AGES: dict[str, Any] = {"older_than_s": 1.0, "newer_than_s": 9.0}
 PARTIAL = (
     "requests_received",
     "requests_leased",
@@ -87,8 +90,10 @@ async def live(store: Store) -> None:
     )
     await store.restart_rounds("edge", START_MS, Backoff(1.0, 2.0))
     await store.waiting_for("hub>edge", ["r", None])
-    await store.cancel(items[2].id, Answer(error=ErrorCode.CANCELLED), "me", START_MS)
-    await store.retry(items[3].id, "me", START_MS)
+    await cancel(store, items[2].id, START_MS)
+    await retry(store, items[3].id, START_MS)
+    for steer in (Order(Verb.MOVE, tier="edge"), Order(Verb.PRIORITY, priority=3), Order(Verb.TTL, ttl_ms=9_000)):
+        await order(store, items[4].id, START_MS, steer)
     await store.pause("hub", "me", START_MS)
     await store.resume("hub", "me", START_MS)
     for answer in await store.outbox_after(0, 2):
@@ -132,7 +137,10 @@ async def test_listing_reads_by_index_only(
     statements = Statements()
     with open_read_only(tmp_path / "mqrouter.db") as db:
         db.set_trace_callback(statements.seen.add)
-        list_requests(db, states=states, route=route, device=device, limit=5, now=Now(START_MS))
+        wanted = Selection(states=states, route=route, device=device)
+        for more in ({}, {"tier": "hub", "priority": 3, "error": "x", "text": "y"}, AGES):
+            for sort in Sort:
+                page_of(db, replace(wanted, **more), limit=5, now=Now(START_MS), sort=sort, after=9)
         show_request(db, "nobody", Now(START_MS))
         oldest_pending_ms(db)
         plans = statements.plans(db)

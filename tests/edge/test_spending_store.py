@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fakes import QUEUE, START_MS, FlakyDatabase, request
+from fakes import QUEUE, START_MS, FlakyDatabase, cancel, request
 
 from mqrouter.core.records import StoredRequest
 from mqrouter.core.request import Answer
@@ -19,7 +19,7 @@ from mqrouter.core.spending import DAY_MS, Meter, TierLimits, Tokens
 from mqrouter.core.states import State
 from mqrouter.edge.store.database import Database
 from mqrouter.edge.store.store import Policy, Store
-from mqrouter.errors import ErrorCode, StoreError
+from mqrouter.errors import StoreError
 
 LIMITS = TierLimits(
     requests_per_minute=5, budget_per_day=100.0, prompt_price=1e6, completion_price=2e6, max_tokens=10
@@ -105,7 +105,7 @@ async def test_late_answer_of_a_lost_lease_was_paid_for_all_the_same(database: F
     await ask(store)
     late = await claim(store)
     use(meter, late, Tokens(5, 0))
-    await store.cancel(late.id, Answer(error=ErrorCode.CANCELLED), "me", START_MS)
+    await cancel(store, late.id, START_MS)
     assert not await finish(store, late)
     assert not await finish(store, late)  # and once only
     assert (spent(meter), await spending(database)) == (5.0, [("hub", 1, 5, 0, 5.0)])

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fakes import PREFIX, QUEUE, START_MS, FlakyDatabase, refused, request
+from fakes import PREFIX, QUEUE, START_MS, FlakyDatabase, cancel, refused, request
 
 from mqrouter.core.backoff import Backoff
 from mqrouter.core.records import Accepted, OutboxRow, StoredRequest
@@ -231,7 +231,7 @@ async def test_request_cancelled_while_it_was_decided_stays_cancelled(store: Sto
     item = request()
     await accept(store, item)
     (row,) = await store.next_received(1, ())
-    await store.cancel(item.id, Answer(error=ErrorCode.CANCELLED), "me", NOW)
+    await cancel(store, item.id, NOW)
     await store.queue_for_tiers(row, ("hub",), route=None, confidence=0.0, decision={}, now_ms=NOW)
     assert await states(database) == ["cancelled"]
     assert store.counts.total() == 0
@@ -328,18 +328,18 @@ async def test_operator_cancels_an_open_request(store: Store, database: FlakyDat
     if stage != "received":
         await queue(store)
     leased = await store.claim("hub", ["hub>edge"], 1, NOW) if stage == "leased" else []
-    assert await store.cancel(item.id, Answer(error=ErrorCode.CANCELLED), "me", NOW) == stage
+    assert await cancel(store, item.id, NOW) == stage
     assert await states(database) == ["cancelled"]
     assert len(await store.outbox_after(0, 10)) == 1
     for late in leased:
         assert not await store.finish(late, OK, State.ANSWERED, NOW, lease=late.lease)
-    assert await store.cancel(item.id, Answer(error=ErrorCode.CANCELLED), "me", NOW) == State.CANCELLED
+    assert await cancel(store, item.id, NOW) == State.CANCELLED
     assert len(await store.outbox_after(0, 10)) == 1
     assert store.counts.total() == 0
 
 
 async def test_unknown_request_cannot_be_cancelled(store: Store) -> None:
-    assert await store.cancel("nobody", OK, "me", NOW) is None
+    assert await cancel(store, "nobody", NOW) is None
 
 
 # --- deliver ----------------------------------------------------------------------------------------
@@ -609,7 +609,7 @@ async def test_id_is_free_again_when_its_window_is_over(store: Store) -> None:
 async def test_request_refused_without_an_address_is_nothing_to_cancel(store: Store) -> None:
     item = refused("x", topic=None)
     await store.accept([item], START_MS)
-    assert await store.cancel(item.id, Answer(error=ErrorCode.CANCELLED), "me", START_MS) is State.DEAD
+    assert await cancel(store, item.id, START_MS) is State.DEAD
 
 
 async def test_refused_requests_are_purged_by_their_own_time(store: Store, database: FlakyDatabase) -> None:

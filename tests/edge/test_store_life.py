@@ -13,7 +13,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, TypeVar
 
-from fakes import LIMITS, START_MS, decoded, incoming
+from fakes import LIMITS, START_MS, cancel, decoded, incoming, retry
 from fakes import request as valid
 from hypothesis import settings
 from hypothesis import strategies as st
@@ -271,8 +271,7 @@ class StoreLife(RuleBasedStateMachine):
     @rule(data=st.data())
     def cancel(self, data: st.DataObject) -> None:
         row = self.drawn_row(data)
-        answer = Answer(error=ErrorCode.CANCELLED)
-        found = self.run(self.store.cancel(row.id if row else "nobody", answer, "operator", self.now_ms))
+        found = self.run(cancel(self.store, row.id if row else "nobody", self.now_ms))
         assert found == (row and row.state)
         if row and row.is_active:
             self.model.finish(row, State.CANCELLED, self.now_ms, reason=ErrorCode.CANCELLED)
@@ -280,7 +279,7 @@ class StoreLife(RuleBasedStateMachine):
     @rule(data=st.data())
     def retry(self, data: st.DataObject) -> None:
         row = self.drawn_row(data)
-        found = self.run(self.store.retry(row.id if row else "nobody", "operator", self.now_ms))
+        found = self.run(retry(self.store, row.id if row else "nobody", self.now_ms))
         assert found == (row and row.state)
         if row and row.state is State.PENDING:
             self.model.retry(row)
@@ -426,7 +425,7 @@ async def test_late_answer_of_a_purged_request_is_not_taken_for_another_ones(sto
         return lease
 
     first = await claimed(1)
-    await store.cancel(first.id, Answer(error=ErrorCode.CANCELLED), "operator", START_MS)
+    await cancel(store, first.id, START_MS)
     (answer,) = await store.outbox_after(0, 1)
     await store.delivered(answer, START_MS)
     await store.purge(START_MS + 1, START_MS + 1)

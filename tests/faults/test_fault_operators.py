@@ -39,7 +39,7 @@ def test_fault_41_operators_steer_under_load_and_through_an_outage(tmp_path: Pat
         calls = len(site.tier.calls)
         dropped = [row["id"] for row in random.sample(waiting, 5)]
         for request_id in dropped:
-            assert said(gateway, "cancel", request_id)[0].startswith(f"cancelled {request_id}")
+            assert said(gateway, "cancel", request_id)[0].startswith(f"{request_id} is cancelled")
         gateway.kill()
         gateway.start()
         assert gateway.status()["tiers"]["hub"]["paused_by"], "a restart must not resume what an operator paused"

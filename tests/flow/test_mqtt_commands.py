@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -38,15 +39,15 @@ class Stage:
             done=self._look,
         )
 
-    async def _pause(self, tier: str, actor: str) -> bool:
-        await self.store.pause(tier, actor, self.clock.now_ms())
-        self.paused[tier] = Pause(self.clock.now_ms(), actor)
-        return True
+    async def _pause(self, tiers: Sequence[str], actor: str) -> None:
+        for tier in tiers:
+            await self.store.pause(tier, actor, self.clock.now_ms())
+            self.paused[tier] = Pause(self.clock.now_ms(), actor)
 
-    async def _resume(self, tier: str, actor: str) -> bool:
-        await self.store.resume(tier, actor, self.clock.now_ms())
-        del self.paused[tier]
-        return True
+    async def _resume(self, tiers: Sequence[str], actor: str) -> None:
+        for tier in tiers:
+            await self.store.resume(tier, actor, self.clock.now_ms())
+            del self.paused[tier]
 
     def _look(self) -> None:
         self.looks += 1

@@ -54,7 +54,7 @@ async def test_private_question_of_an_untrusted_route_is_told_which_kind_of_data
         stage, to=("hub",), payload="how are the cows of a@b.example"
     )
     assert (state, is_private, private_by) == ("answered", 1, "email")
-    assert detail == "no trusted tier can answer this; it is private: it holds an e-mail address"
+    assert detail == "none of its route's tiers is trusted; it is private: it holds an e-mail address"
     assert json.loads(decision)["refusal"] == "private_unanswerable" and "a@b" not in decision
 
 

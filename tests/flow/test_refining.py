@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from fakes import FakeClock, FlakyDatabase, ScriptedTier, judge, request, running, until
+from fakes import FakeClock, FlakyDatabase, ScriptedTier, cancel, judge, request, running, until
 from tier_stage import DOWN, Stage, with_provisional
 
 from mqrouter.core.events import Done
@@ -108,7 +108,7 @@ async def test_provisional_answer_stands_where_no_better_one_comes(
 async def test_cancelled_request_says_so_all_the_same(refining: Stage) -> None:
     await with_provisional(refining)
     ((request_id,),) = await refining.rows("id")
-    await refining.store.cancel(request_id, Answer(error=ErrorCode.CANCELLED), "me", refining.clock.now_ms())
+    await cancel(refining.store, request_id, refining.clock.now_ms())
     (body,) = await refining.answers()
     assert body["error"]["code"] == "cancelled"
 

@@ -13,8 +13,6 @@ from mqrouter.core.request import Answer
 from mqrouter.core.states import ACTIVE, State
 from mqrouter.edge.store.history import JUDGED, note
 from mqrouter.edge.store.outbox import Outbox
-from mqrouter.edge.store.rows import stored_request
-from mqrouter.edge.store.steering import record
 from mqrouter.errors import ErrorCode
 
 
@@ -92,26 +90,6 @@ def finish(
     ended = end(db, outbox, request, answer, state, now_ms, is_attempt=old is State.LEASED)
     moved.leave(old, request.device, len(request.payload), ended)
     return True
-
-
-def cancel(
-    db: sqlite3.Connection,
-    moved: Moves,
-    outbox: Outbox,
-    request_id: str,
-    answer: Answer,
-    actor: str,
-    now_ms: int,
-) -> State | None:
-    row = db.execute("SELECT * FROM requests WHERE id = ?", (request_id,)).fetchone()
-    if row is None:
-        return None
-    state = State(row["state"])
-    if state in ACTIVE:  # others may lack what an answer needs
-        ended = end(db, outbox, stored_request(row), answer, State.CANCELLED, now_ms, is_attempt=state is State.LEASED)
-        moved.leave(state, row["device"], row["bytes"], ended)
-        record(db, "cancel", request_id, actor, now_ms)
-    return state
 
 
 def purge(db: sqlite3.Connection, finished_before_ms: int, refused_before_ms: int, limit: int) -> int:

@@ -5,7 +5,6 @@ A connection of its own, opened read-only: it never writes and never checkpoints
 
 from __future__ import annotations
 
-import heapq
 import json
 import os
 import sqlite3
@@ -17,9 +16,11 @@ from typing import Any
 from urllib.parse import quote
 
 from mqrouter.core.records import Seq
-from mqrouter.core.states import ACTIVE, State
+from mqrouter.core.states import ACTIVE
+from mqrouter.core.steering import Selection, Sort
 from mqrouter.core.timeline import Clocks, Now, resume
 from mqrouter.edge.store import feedback, timeline
+from mqrouter.edge.store.search import find
 
 COLUMNS = (
     "seq, id, client_id, state, reason, detail, device, route, tier, todo, tiers, priority, is_private,"
@@ -29,15 +30,13 @@ COLUMNS = (
 LAST_FAILURE = (
     "SELECT note FROM history WHERE request = ? AND event = 'pending' AND note LIKE '%: %' ORDER BY seq DESC LIMIT 1"
 )
-MAX_LOOKED_AT = 20_000
-"""Rows one listing reads: where two filters share no index, it says so rather than read a million."""
 
 
 @dataclass(frozen=True, slots=True)
 class Page:
     rows: list[dict[str, Any]]
-    is_cut_short: bool
-    """True where there may be more, further back than was looked."""
+    next: Seq | None
+    """The number to go on after; None where nothing is left to look at. A page may be short, and go on."""
 
 
 @contextmanager
@@ -66,38 +65,21 @@ def list_requests(
     db: sqlite3.Connection, *, states: tuple[str, ...], route: str | None, device: str | None, limit: int, now: Now
 ) -> Page:
     """Returns requests, newest first; without `states` those of every state."""
-    found: list[Seq] = []
-    is_cut_short = False
-    for number, row in enumerate(_newest_first(db, states, route, device)):
-        if len(found) == limit:
-            break
-        if number == MAX_LOOKED_AT:
-            is_cut_short = True
-            break
-        if device is None or route is None or row["route"] == route:
-            found.append(row["seq"])
-    return Page([_read_summary(db, seq, now) for seq in found], is_cut_short)
+    return page_of(db, Selection(states=states, route=route, device=device), limit=limit, now=now)
 
 
-def _newest_first(
-    db: sqlite3.Connection, states: tuple[str, ...], route: str | None, device: str | None
-) -> Iterator[sqlite3.Row]:
-    """Yields numbers from one index range per state, merged: no sorting, and no row is read, however many there are.
-
-    With a device the route is yielded too, and left to the caller.
-    """
-    if not states and route is None and device is None:
-        return iter(db.execute("SELECT seq FROM requests ORDER BY seq DESC"))
-    if device is not None:
-        source, value = "requests INDEXED BY requests_by_device WHERE device = ? AND", [device]
-    elif route is not None:
-        source, value = "requests INDEXED BY requests_by_route WHERE route = ? AND", [route]
-    else:
-        source, value = "requests INDEXED BY requests_by_state WHERE", []
-    columns = "seq" if device is None else "seq, route"
-    query = f"SELECT {columns} FROM {source} state = ? ORDER BY seq DESC"
-    ranges = (db.execute(query, (*value, state)) for state in states or tuple(State))
-    return heapq.merge(*ranges, key=lambda row: -int(row["seq"]))
+def page_of(
+    db: sqlite3.Connection,
+    wanted: Selection,
+    *,
+    limit: int,
+    now: Now,
+    sort: Sort = Sort.NEWEST,
+    after: Seq | None = None,
+) -> Page:
+    """Returns requests from after number `after` on."""
+    found = find(db, wanted, limit=limit, now_ms=now.ms, sort=sort, after=after)
+    return Page([_read_summary(db, seq, now) for seq in found.seqs], found.next)
 
 
 def _read_summary(db: sqlite3.Connection, seq: Seq, now: Now) -> dict[str, Any]:
@@ -127,6 +109,11 @@ def show_request(db: sqlite3.Connection, request_id: str, now: Now) -> dict[str,
     return _summary(row, _last_failure(db, row), now) | {
         "topic": row["topic"],
         "reply_topic": row["reply_topic"],
+        "correlation": None if row["correlation"] is None else row["correlation"].hex(),
+        "content_type": row["content_type"],
+        "session": row["session"],
+        "max_bytes": row["max_bytes"],
+        "bytes": row["bytes"],
         "form": row["form"],
         "payload": row["payload"].decode("utf-8", "replace"),
         "decision": json.loads(row["decision"]) if row["decision"] else None,
@@ -139,6 +126,15 @@ def show_request(db: sqlite3.Connection, request_id: str, now: Now) -> dict[str,
         ],
         "history": [dict(entry) | {"at_ms": entry["at_ms"] + now.offset_ms} for entry in history],
     }
+
+
+MASKED = ("payload", "answer")
+
+
+def masked(shown: dict[str, Any]) -> dict[str, Any]:
+    """Returns what `show_request` does without what was asked and answered: None, with the number of characters."""
+    chars = {f"{name}_chars": None if shown[name] is None else len(shown[name]) for name in MASKED}
+    return shown | dict.fromkeys(MASKED) | chars
 
 
 def open_requests_under(db: sqlite3.Connection, client_id: str) -> list[dict[str, Any]]:
@@ -158,6 +154,21 @@ def list_actions(db: sqlite3.Connection, limit: int, now: Now) -> list[dict[str,
 
 def count_by_state(db: sqlite3.Connection) -> dict[str, int]:
     return {row["state"]: row["n"] for row in db.execute("SELECT state, count(*) AS n FROM requests GROUP BY state")}
+
+
+def stats(db: sqlite3.Connection, now: Now) -> dict[str, Any]:
+    """Returns how many requests there are by state and by route, from one index; reads all of it."""
+    query = (
+        "SELECT route, state, count(*) AS n FROM requests INDEXED BY requests_by_route GROUP BY route, state"
+        " ORDER BY route, state"
+    )
+    routes = [{"route": row["route"], "state": row["state"], "requests": row["n"]} for row in db.execute(query)]
+    states: dict[str, int] = {}
+    for entry in routes:
+        states[entry["state"]] = states.get(entry["state"], 0) + entry["requests"]
+    oldest_ms = oldest_pending_ms(db)
+    oldest_s = None if oldest_ms is None else round((now.ms - oldest_ms) / 1000, 1)
+    return {"requests": states, "routes": routes, "oldest_waiting_s": oldest_s}
 
 
 def oldest_pending_ms(db: sqlite3.Connection) -> int | None:

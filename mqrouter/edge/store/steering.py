@@ -5,8 +5,6 @@ from __future__ import annotations
 import sqlite3
 
 from mqrouter.core.records import Pause
-from mqrouter.core.states import State
-from mqrouter.edge.store.history import note
 
 KEPT_ACTIONS = 10_000
 
@@ -43,18 +41,3 @@ def hold(db: sqlite3.Connection, tier: str, until_ms: int) -> None:
 
 def holds(db: sqlite3.Connection) -> dict[str, int]:
     return {row["tier"]: row["until_ms"] for row in db.execute("SELECT tier, until_ms FROM holds")}
-
-
-def retry(db: sqlite3.Connection, request_id: str, actor: str, now_ms: int) -> State | None:
-    """A pending request is due now, with all its tiers and attempts before it; returns the state it was found in."""
-    row = db.execute("SELECT seq, state FROM requests WHERE id = ?", (request_id,)).fetchone()
-    if row is None:
-        return None
-    if row["state"] == State.PENDING:
-        db.execute(
-            "UPDATE requests SET not_before_ms = NULL, todo = tiers, attempts = 0, rounds = 0 WHERE seq = ?",
-            (row["seq"],),
-        )
-        note(db, [(row["seq"], now_ms, "retried", f"by {actor}")])
-        record(db, "retry", request_id, actor, now_ms)
-    return State(row["state"])

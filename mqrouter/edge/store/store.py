@@ -16,6 +16,7 @@ from mqrouter.core.request import Answer, JsonObject, Refused, Request, RequestI
 from mqrouter.core.retry import Waiting
 from mqrouter.core.spending import Call, Meter
 from mqrouter.core.states import State
+from mqrouter.core.steering import Order, Outcome, Verb
 from mqrouter.core.timeline import Anchor
 from mqrouter.edge.store import (
     acceptance,
@@ -24,6 +25,7 @@ from mqrouter.edge.store import (
     endings,
     feedback,
     leases,
+    orders,
     outbox,
     provisional,
     sharing,
@@ -290,15 +292,21 @@ class Store:
 
     # --- steer --------------------------------------------------------------------------------------
 
-    async def cancel(self, request_id: str, answer: Answer, actor: str, now_ms: int) -> State | None:
-        """Ends an active request; returns the state it was found in, None where there is no such request."""
-        return await self._move(
-            lambda db, moved: endings.cancel(db, moved, self._outbox, request_id, answer, actor, now_ms)
-        )
+    async def carry_out(
+        self, order: Order, requests: Sequence[Seq | str], *, target: str, actor: str, now_ms: int
+    ) -> list[Outcome]:
+        """Carries out an order on requests, by number or id; where anything changed, `target` is on record."""
+        if order.verb is Verb.MOVE:
+            self.todo_lists.add(str(order.tier))
 
-    async def retry(self, request_id: str, actor: str, now_ms: int) -> State | None:
-        """A pending request is due now; returns the state it was found in, None where there is no such request."""
-        return await self._database.write(lambda db: steering.retry(db, request_id, actor, now_ms))
+        def change(db: sqlite3.Connection, moved: Moves) -> list[Outcome]:
+            done = orders.carry_out(db, moved, self._outbox, order, requests, actor, now_ms)
+            if number := sum(outcome.is_changed for outcome in done):
+                named = target if len(requests) == 1 else f"{number} requests: {target}"
+                steering.record(db, str(order), named, actor, now_ms)
+            return done
+
+        return await self._move(change)
 
     async def hold(self, tier: str, until_ms: int) -> None:
         """The tier asked to be left alone: that holds after a restart too."""

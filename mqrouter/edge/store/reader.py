@@ -1,0 +1,90 @@
+"""The daemon's own way of looking: a second connection, read-only, in a thread that holds nobody up."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, TypeVar
+
+from mqrouter.core.records import Seq
+from mqrouter.core.steering import Order, Outcome, Selection, Sort
+from mqrouter.core.timeline import Clocks
+from mqrouter.edge.store import reading, search
+from mqrouter.edge.store.orders import preview
+from mqrouter.errors import StoreError
+
+T = TypeVar("T")
+
+
+class Reader:
+    """Every method reads what is true at one moment. Raises StoreError where the file cannot be read.
+
+    Use as an async context manager; `clocks` are the machine's.
+    """
+
+    def __init__(self, path: Path, clocks: Callable[[], Clocks]) -> None:
+        self._path = path
+        self._clocks = clocks
+
+    async def __aenter__(self) -> Reader:
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="store.reader")
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._thread.shutdown(wait=False, cancel_futures=True)
+
+    async def page(
+        self, wanted: Selection, *, limit: int, sort: Sort, after: Seq | None
+    ) -> tuple[list[dict[str, Any]], Seq | None]:
+        """Returns requests, and the number to go on after: None where nothing is left to look at."""
+
+        def look(db: sqlite3.Connection) -> tuple[list[dict[str, Any]], Seq | None]:
+            now = reading.gateway_now(db, self._clocks())
+            page = reading.page_of(db, wanted, limit=limit, now=now, sort=sort, after=after)
+            return page.rows, page.next
+
+        return await self._read(look)
+
+    async def find(self, wanted: Selection, *, limit: int, after: Seq | None) -> tuple[list[Seq], Seq | None]:
+        """Returns numbers, oldest first, and the one to go on after."""
+
+        def look(db: sqlite3.Connection) -> tuple[list[Seq], Seq | None]:
+            now_ms = reading.gateway_now(db, self._clocks()).ms
+            found = search.find(db, wanted, limit=limit, now_ms=now_ms, sort=Sort.OLDEST, after=after)
+            return found.seqs, found.next
+
+        return await self._read(look)
+
+    async def preview(self, order: Order, requests: Sequence[Seq | str]) -> list[Outcome]:
+        """Returns what the order would find of each."""
+        return await self._read(lambda db: preview(db, order, requests))
+
+    async def show(self, request_id: str, *, with_text: bool) -> dict[str, Any] | None:
+        """Returns everything about one request, what it asks and got only `with_text`; None where there is none."""
+
+        def look(db: sqlite3.Connection) -> dict[str, Any] | None:
+            found = reading.show_request(db, request_id, reading.gateway_now(db, self._clocks()))
+            return found if found is None or with_text else reading.masked(found)
+
+        return await self._read(look)
+
+    async def actions(self, limit: int) -> list[dict[str, Any]]:
+        """Returns what operators did, newest first."""
+        return await self._read(lambda db: reading.list_actions(db, limit, reading.gateway_now(db, self._clocks())))
+
+    async def stats(self) -> dict[str, Any]:
+        """Returns how many requests there are by state and by route; a look at every one."""
+        return await self._read(lambda db: reading.stats(db, reading.gateway_now(db, self._clocks())))
+
+    async def _read(self, look: Callable[[sqlite3.Connection], T]) -> T:
+        def read() -> T:
+            with reading.open_read_only(self._path) as db:
+                return look(db)
+
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._thread, read)
+        except (sqlite3.Error, OSError) as error:
+            raise StoreError(f"{self._path} cannot be read: {error}") from error

@@ -1,0 +1,123 @@
+"""Finding requests by what an operator knows of them: one page at a time, in the order of an index."""
+
+from __future__ import annotations
+
+import heapq
+import sqlite3
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from mqrouter.core.records import Seq
+from mqrouter.core.states import State
+from mqrouter.core.steering import Selection, Sort
+
+MAX_LOOKED_AT = 20_000
+"""Rows one page looks at where no index has all of a selection: it says where to go on rather than read a million."""
+MAX_READ = 4_000
+"""The same where the text of each has to be read: 30 to 60 ms on the machines measured."""
+FAILED = "SELECT 1 FROM history WHERE request = requests.seq AND event = 'pending' AND instr(lower(note), ?) > 0"
+ENDS = {Sort.NEWEST: "<", Sort.OLDEST: ">"}
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """Numbers of requests, in order, and the number to go on after: None where nothing is left to look at."""
+
+    seqs: list[Seq]
+    next: Seq | None
+
+
+def find(
+    db: sqlite3.Connection, wanted: Selection, *, limit: int, now_ms: int, sort: Sort, after: Seq | None = None
+) -> Found:
+    """Returns up to `limit` requests; fewer, and `next`, where it has looked at as many as one page may."""
+    most = MAX_LOOKED_AT if wanted.error is None and wanted.text is None else MAX_READ
+    found: list[Seq] = []
+    seq = after
+    for number, row in enumerate(_in_order(db, wanted, now_ms, sort, after)):
+        if len(found) == limit or number == most:
+            return Found(found, seq)
+        seq = row["seq"]
+        if row["fits"]:
+            found.append(row["seq"])
+    return Found(found, None)
+
+
+def _in_order(
+    db: sqlite3.Connection, wanted: Selection, now_ms: int, sort: Sort, after: Seq | None
+) -> Iterator[sqlite3.Row]:
+    """Yields numbers from one index range per state, merged: nothing is sorted, however many there are."""
+    fits, values = _condition(wanted)
+    bounds, limits = _bounds(db, wanted, now_ms)
+    if after is not None:
+        bounds += f" AND seq {ENDS[sort]} ?"
+        limits.append(after)
+    order = "DESC" if sort is Sort.NEWEST else "ASC"
+    if not wanted.states and wanted.route is None and wanted.device is None:
+        query = f"SELECT seq, {fits} AS fits FROM requests WHERE TRUE{bounds} ORDER BY seq {order}"
+        return iter(db.execute(query, (*values, *limits)))
+    source, key = _source(wanted)
+    query = f"SELECT seq, {fits} AS fits FROM {source} state = ?{bounds} ORDER BY seq {order}"
+    states = wanted.states or tuple(State)
+    ranges = (db.execute(query, (*values, *key, state, *limits)) for state in dict.fromkeys(states))
+    sign = -1 if sort is Sort.NEWEST else 1
+    return heapq.merge(*ranges, key=lambda row: sign * int(row["seq"]))
+
+
+def _source(wanted: Selection) -> tuple[str, list[str]]:
+    if wanted.device is not None:
+        return "requests INDEXED BY requests_by_device WHERE device = ? AND", [wanted.device]
+    if wanted.route is not None:
+        return "requests INDEXED BY requests_by_route WHERE route = ? AND", [wanted.route]
+    return "requests INDEXED BY requests_by_state WHERE", []
+
+
+def _condition(wanted: Selection) -> tuple[str, list[object]]:
+    """Returns what no index range sees to, as an expression with its values."""
+    parts: list[str] = []
+    values: list[object] = []
+    if wanted.device is not None and wanted.route is not None:
+        parts.append("route = ?")
+        values.append(wanted.route)
+    if wanted.tier is not None:
+        parts.append("(tier = ? OR state IN ('received', 'pending') AND instr('>' || todo || '>', ?) > 0)")
+        values += [wanted.tier, f">{wanted.tier}>"]
+    if wanted.priority is not None:
+        parts.append("priority = ?")
+        values.append(wanted.priority)
+    if wanted.error is not None:
+        ended = "instr(lower(coalesce(reason, '') || ' ' || coalesce(detail, '')), ?) > 0"
+        parts.append(f"({ended} OR EXISTS ({FAILED}))")
+        values += [wanted.error.lower()] * 2
+    if wanted.text is not None:
+        parts.append("instr(lower(CAST(payload AS TEXT)), ?) > 0")
+        values.append(wanted.text.lower())
+    return " AND ".join(parts) or "1", values
+
+
+def _bounds(db: sqlite3.Connection, wanted: Selection, now_ms: int) -> tuple[str, list[Seq]]:
+    """Returns the ages as bounds of numbers: requests are numbered in the order in which they came in."""
+    bounds, limits = "", list[Seq]()
+    if wanted.older_than_s is not None:
+        bounds += " AND seq < ?"
+        limits.append(first_since(db, now_ms - int(1000 * wanted.older_than_s) + 1))
+    if wanted.newer_than_s is not None:
+        bounds += " AND seq >= ?"
+        limits.append(first_since(db, now_ms - int(1000 * wanted.newer_than_s)))
+    return bounds, limits
+
+
+def first_since(db: sqlite3.Connection, at_ms: int) -> Seq:
+    """Returns the number of the first request received at that time or later, or the next that will be given out."""
+    low: Seq = db.execute("SELECT coalesce(min(seq), 1) FROM requests").fetchone()[0]
+    high: Seq = db.execute("SELECT coalesce(max(seq), 0) + 1 FROM requests").fetchone()[0]
+    while low < high:
+        middle = (low + high) // 2
+        row = db.execute(
+            "SELECT seq, received_at_ms FROM requests WHERE seq >= ? ORDER BY seq LIMIT 1", (middle,)
+        ).fetchone()
+        if row is None or row["received_at_ms"] >= at_ms:
+            high = middle
+        else:
+            low = row["seq"] + 1
+    return low

@@ -1,0 +1,133 @@
+"""Who is asking, and from where: every request passes here before anything is done for it."""
+
+from __future__ import annotations
+
+import hmac
+import pwd
+import socket
+import struct
+from collections.abc import Callable
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+from aiohttp import hdrs, web
+from pydantic import SecretStr
+
+from mqrouter.core.rate import DeviceRates
+from mqrouter.edge.web.errors import ApiError
+from mqrouter.edge.web.options import Role, TcpOptions
+
+SAFE_METHODS = frozenset({hdrs.METH_GET, hdrs.METH_HEAD})
+LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
+FAILED_LOGINS_PER_MINUTE = 10
+_CREDENTIALS = struct.Struct("3i")  # ucred in unix(7): process, user, group
+HEADERS = {
+    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'",
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Cache-Control": "no-store",
+}
+"""Of every answer that does not set them itself: a page says what it loads."""
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    role: Role
+    actor: str
+    """As the record of actions names it."""
+
+
+class Guard:
+    """Knows callers by their user on the unix socket, and by their token over TCP.
+
+    Without tokens whoever reaches the loopback address may look, and nobody there may change anything.
+    """
+
+    def __init__(self, tcp: TcpOptions | None, monotonic_s: Callable[[], float]) -> None:
+        self._tcp = tcp
+        self._monotonic_s = monotonic_s
+        self._failures = DeviceRates(FAILED_LOGINS_PER_MINUTE, max_devices=1_000)
+
+    def admit(self, request: web.Request, needed: Role) -> Caller:
+        """Returns who asks. Raises ApiError where they may not: 401, 403, 421, or 429 after too many wrong tokens."""
+        transport = request.transport
+        peer = None if transport is None else transport.get_extra_info("socket")
+        if peer is None:
+            raise ApiError(400, "bad_request", "the connection is gone")
+        if peer.family == socket.AF_UNIX:
+            return Caller(Role.OPERATOR, _user_of(peer))
+        assert self._tcp is not None  # nobody else listens
+        host = self._check_host(request, self._tcp)
+        if request.method not in SAFE_METHODS:
+            _check_origin(request, host)
+        if needed is Role.NOBODY:
+            return Caller(Role.NOBODY, "nobody")
+        return self._check_token(request, self._tcp, needed)
+
+    def _check_host(self, request: web.Request, tcp: TcpOptions) -> str:
+        """A page that had its own name resolved to this address says that name here (DNS rebinding)."""
+        host = request.headers.get(hdrs.HOST, "")
+        try:
+            name = (urlsplit(f"//{host}").hostname or "").rstrip(".")
+        except ValueError:
+            name = ""
+        local = request.transport.get_extra_info("sockname") if request.transport is not None else None
+        own = {local[0]} if isinstance(local, tuple) else set()  # an address cannot be made to point elsewhere
+        if name not in LOOPBACK_NAMES | own | {tcp.host.lower(), *(other.lower() for other in tcp.hosts)}:
+            raise ApiError(421, "wrong_host", "this gateway is not known by that name: add it to http.hosts")
+        return host
+
+    def _check_token(self, request: web.Request, tcp: TcpOptions, needed: Role) -> Caller:
+        address = request.remote or "unknown"
+        now_s = self._monotonic_s()
+        if self._failures.is_spent(address, now_s):
+            raise ApiError(429, "too_many_failures", "too many wrong tokens: wait", headers={"Retry-After": "60"})
+        token = _bearer(request)
+        role = _role_of(token, tcp)
+        if token is not None and role is Role.NOBODY:
+            self._failures.is_allowed(address, now_s)
+        if token is None and not tcp.has_tokens:
+            role = Role.VIEWER
+        if role >= needed:
+            return Caller(role, f"{role.name.lower()} at {address}")
+        if role is Role.VIEWER:
+            message = "this needs the operator's token" if tcp.operator_token else "set http.operator_token to do this"
+            raise ApiError(403, "forbidden", f"{message}, or use the command on the gateway")
+        challenge = {"WWW-Authenticate": 'Bearer realm="mqrouter"'}
+        raise ApiError(401, "unauthorized", "send a valid token: Authorization: Bearer TOKEN", headers=challenge)
+
+
+def _check_origin(request: web.Request, host: str) -> None:
+    """What another site's page sends is refused, whatever it carries."""
+    origin, site = request.headers.get(hdrs.ORIGIN), request.headers.get("Sec-Fetch-Site")
+    is_own = origin is None or origin in (f"http://{host}", f"https://{host}")
+    if not is_own or site not in (None, "same-origin", "none"):
+        raise ApiError(403, "cross_site", "another site's page may not do this")
+
+
+def _bearer(request: web.Request) -> str | None:
+    kind, _, token = request.headers.get(hdrs.AUTHORIZATION, "").partition(" ")
+    return token.strip() if kind.lower() == "bearer" else None
+
+
+def _role_of(token: str | None, tcp: TcpOptions) -> Role:
+    """Both are always compared, each in constant time."""
+    is_operator, is_viewer = _is_same(token, tcp.operator_token), _is_same(token, tcp.viewer_token)
+    return Role.OPERATOR if is_operator else Role.VIEWER if is_viewer else Role.NOBODY
+
+
+def _is_same(token: str | None, secret: SecretStr | None) -> bool:
+    if token is None or secret is None:
+        return False
+    return hmac.compare_digest(token.encode("utf-8", "surrogateescape"), secret.get_secret_value().encode())
+
+
+def _user_of(peer: socket.socket) -> str:
+    """Returns the user at the other end of the unix socket, as the kernel knows them."""
+    _, uid, _ = _CREDENTIALS.unpack(peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size))
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return f"uid {uid}"

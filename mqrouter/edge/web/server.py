@@ -1,0 +1,135 @@
+"""Listens on the unix socket, and over TCP where that is wanted; every answer and every error has its headers."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from contextlib import AsyncExitStack
+from typing import Any
+
+import structlog
+from aiohttp import web
+from aiohttp.typedefs import Handler
+
+from mqrouter.edge.web.errors import ApiError
+from mqrouter.edge.web.guard import HEADERS, Guard
+from mqrouter.edge.web.openapi import document
+from mqrouter.edge.web.options import Role, TcpOptions, WebOptions
+from mqrouter.edge.web.routes import Call, Route
+from mqrouter.errors import ConfigError, Problem, RequestError, StoreError
+
+log = structlog.get_logger("http")
+
+MAX_PATH_BYTES = 107  # sun_path in unix(7), less its terminating NUL
+CODES = {400: "bad_request", 404: "not_found", 405: "method_not_allowed", 413: "too_large"}
+
+
+class WebServer:
+    """Use as an async context manager.
+
+    An address that is taken does not stop the gateway, whose work is the queue: `error` says so, and so does the log.
+    """
+
+    def __init__(self, options: WebOptions, routes: Sequence[Route], monotonic_s: Callable[[], float]) -> None:
+        self._options = options
+        self._routes = [*routes, self._described(routes)]
+        self._guard = Guard(options.tcp, monotonic_s)
+        self.error: str | None = None
+        self.port: int | None = None
+        """Of TCP, while it listens there."""
+
+    @property
+    def routes(self) -> Sequence[Route]:
+        return self._routes
+
+    async def __aenter__(self) -> WebServer:
+        """Raises ConfigError where the socket cannot be there at all."""
+        check(self._options)
+        async with AsyncExitStack() as stack:
+            runner = web.AppRunner(self._app(), access_log=None, handle_signals=False)
+            await runner.setup()
+            stack.push_async_callback(runner.cleanup)
+            await self._listen_here(runner)
+            stack.callback(self._options.socket.unlink, missing_ok=True)
+            if self._options.tcp is not None:
+                await self._listen_to_others(runner, self._options.tcp)
+            self._stack = stack.pop_all()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._stack.aclose()
+
+    async def _listen_here(self, runner: web.AppRunner) -> None:
+        path = self._options.socket
+        path.unlink(missing_ok=True)  # of an earlier life: the database's lock says that nobody listens there
+        old_mask = os.umask(0o077)
+        try:
+            await web.UnixSite(runner, str(path)).start()
+        finally:
+            os.umask(old_mask)
+
+    async def _listen_to_others(self, runner: web.AppRunner, tcp: TcpOptions) -> None:
+        site = web.TCPSite(runner, tcp.host, tcp.port)
+        try:
+            await site.start()
+        except OSError as error:
+            self.error = f"{tcp.host}:{tcp.port}: {error.strerror or error}"
+            log.error("http.not_listening", address=f"{tcp.host}:{tcp.port}", error=self.error)
+            return
+        self.port = next(address[1] for address in runner.addresses if isinstance(address, tuple))
+        log.info("http.listening", host=tcp.host, port=self.port)
+
+    def _app(self) -> web.Application:
+        app = web.Application(middlewares=[_answer_errors], client_max_size=self._options.max_body_bytes)
+        app.on_response_prepare.append(_add_headers)
+        for route in self._routes:
+            app.router.add_route(route.method, route.path, self._handler(route))
+        return app
+
+    def _handler(self, route: Route) -> Handler:
+        async def handle(request: web.Request) -> web.StreamResponse:
+            found = await route.call(request, self._guard.admit(request, route.role))
+            return found if isinstance(found, web.StreamResponse) else web.json_response(found)
+
+        return handle
+
+    def _described(self, routes: Sequence[Route]) -> Route:
+        async def describe(_call: Call) -> dict[str, Any]:
+            return document(self._routes)
+
+        return Route("GET", "/v1/openapi.json", Role.NOBODY, describe, "This description.")
+
+
+def check(options: WebOptions) -> None:
+    """Raises ConfigError where the socket's name is too long."""
+    if len(os.fsencode(options.socket)) > MAX_PATH_BYTES:
+        message = f"{options.socket} is too long: the name of a socket may have {MAX_PATH_BYTES} bytes"
+        raise ConfigError([Problem("gateway.data_dir", message)])
+
+
+async def _add_headers(_request: web.Request, response: web.StreamResponse) -> None:
+    for name, value in HEADERS.items():
+        response.headers.setdefault(name, value)
+
+
+@web.middleware
+async def _answer_errors(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Whoever asked hears what to do, and never what is inside."""
+    try:
+        return await handler(request)
+    except ApiError as error:
+        return error.response()
+    except RequestError as error:
+        return ApiError(400, error.code, error.message).response()
+    except StoreError as error:
+        log.error("http.store_failed", error=str(error))
+        return ApiError(503, "store_failed", f"the database cannot do this now: {error}").response()
+    except web.HTTPException as error:
+        allow = {"Allow": error.headers["Allow"]} if "Allow" in error.headers else None
+        code = CODES.get(error.status, "error")
+        return ApiError(error.status, code, error.reason, headers=allow).response()
+    except Exception as error:
+        log.exception("http.request_failed", method=request.method, route=str(request.rel_url.path)[:200])
+        return ApiError(
+            500, "internal", f"this is a fault of mqrouter ({type(error).__name__}): see its log"
+        ).response()

@@ -1,0 +1,113 @@
+"""The operators' desk: what they look at and order, one implementation for commands, API and pages."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import replace
+
+import structlog
+
+from mqrouter.core.records import Pause, Seq
+from mqrouter.core.request import JsonObject
+from mqrouter.core.steering import APPLIES, MAX_ORDERED, Order, Outcome, Selection, Sort, Verb
+from mqrouter.flow.ports import Clock, Looking, Steering
+from mqrouter.flow.tiers import TierBoard
+from mqrouter.flow.wakeup import Wakeup
+
+log = structlog.get_logger("desk")
+
+
+class Desk:
+    """`trusted` are the tiers that may see private requests; a time to live is cut to `max_ttl_ms`."""
+
+    def __init__(
+        self,
+        store: Steering,
+        reader: Looking,
+        board: TierBoard,
+        clock: Clock,
+        *,
+        trusted: Collection[str],
+        max_ttl_ms: int,
+        answered: Wakeup,
+    ) -> None:
+        self._store = store
+        self._reader = reader
+        self._board = board
+        self._clock = clock
+        self._trusted = frozenset(trusted)
+        self._max_ttl_ms = max_ttl_ms
+        self._answered = answered
+
+    # --- looking ------------------------------------------------------------------------------------
+
+    async def page(
+        self, wanted: Selection, *, limit: int, sort: Sort, after: Seq | None
+    ) -> tuple[list[JsonObject], Seq | None]:
+        """Returns requests, and the number to go on after: None where nothing is left to look at."""
+        return await self._reader.page(wanted, limit=limit, sort=sort, after=after)
+
+    async def show(self, request_id: str, *, with_text: bool) -> JsonObject | None:
+        """Returns everything about one request, found by its id or by the requester's own; None where there is none."""
+        return await self._reader.show(request_id, with_text=with_text)
+
+    async def actions(self, limit: int) -> list[JsonObject]:
+        return await self._reader.actions(limit)
+
+    async def stats(self) -> JsonObject:
+        return await self._reader.stats()
+
+    def tiers(self) -> Sequence[str]:
+        return list(self._board.breakers)
+
+    # --- steering -----------------------------------------------------------------------------------
+
+    async def order(self, order: Order, ids: Sequence[str], actor: str, *, is_dry: bool = False) -> list[Outcome]:
+        """Carries an order out on the requests of these ids; returns what became of those that are there."""
+        return await self._carry_out(order, ids, ", ".join(ids)[:200], actor, is_dry=is_dry)
+
+    async def order_all(
+        self, order: Order, wanted: Selection, actor: str, *, is_dry: bool, after: Seq | None
+    ) -> tuple[list[Outcome], Seq | None]:
+        """The same on the oldest that match, with the number to go on after: None where all are done.
+
+        Without states in `wanted`, those are meant in which the order changes something.
+        """
+        if not wanted.states:
+            wanted = replace(wanted, states=tuple(sorted(APPLIES[order.verb])))
+        seqs, following = await self._reader.find(wanted, limit=MAX_ORDERED, after=after)
+        return await self._carry_out(order, seqs, str(wanted), actor, is_dry=is_dry), following
+
+    async def _carry_out(
+        self, order: Order, requests: Sequence[Seq | str], target: str, actor: str, *, is_dry: bool
+    ) -> list[Outcome]:
+        order = self._within_limits(order)
+        if is_dry or not requests:
+            return await self._reader.preview(order, requests)
+        done = await self._store.carry_out(order, requests, target=target, actor=actor, now_ms=self._clock.now_ms())
+        if changed := sum(outcome.is_changed for outcome in done):
+            log.warning("desk.order_carried_out", order=str(order.verb), requests=changed, actor=actor)
+        if order.verb is Verb.CANCEL:
+            self._answered.give()
+        else:
+            self._board.wake_all()
+        return done
+
+    def _within_limits(self, order: Order) -> Order:
+        if order.verb is Verb.MOVE:
+            return replace(order, is_trusted=order.tier in self._trusted)
+        return replace(order, ttl_ms=min(order.ttl_ms, self._max_ttl_ms))
+
+    async def pause(self, tiers: Sequence[str], actor: str) -> None:
+        """Nothing new goes to these tiers until `resume`, also after a restart."""
+        for tier in tiers:
+            now_ms = self._clock.now_ms()
+            await self._store.pause(tier, actor, now_ms)
+            self._board.pause(tier, Pause(now_ms, actor))
+            log.warning("desk.tier_paused", tier=tier, actor=actor)
+
+    async def resume(self, tiers: Sequence[str], actor: str) -> None:
+        for tier in tiers:
+            await self._store.resume(tier, actor, self._clock.now_ms())
+            self._board.resume(tier)
+            log.warning("desk.tier_resumed", tier=tier, actor=actor)
