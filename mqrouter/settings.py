@@ -91,6 +91,14 @@ class Gateway(Section):
         Path("~/.local/share/mqrouter/models"), description="folder of the model files (mqrouter models pull)"
     )
 
+    @property
+    def database(self) -> Path:
+        return self.data_dir / "mqrouter.db"
+
+    @property
+    def control_socket(self) -> Path:
+        return self.data_dir / "control.sock"
+
 
 class Tls(Section):
     enabled: bool = Field(False, description="connect with TLS")
@@ -541,11 +549,11 @@ class Settings(Section):
 
     @property
     def database(self) -> Path:
-        return self.gateway.data_dir / "mqrouter.db"
+        return self.gateway.database
 
     @property
     def control_socket(self) -> Path:
-        return self.gateway.data_dir / "control.sock"
+        return self.gateway.control_socket
 
     @property
     def prefix(self) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from enum import IntEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
@@ -16,6 +16,7 @@ from mqrouter.errors import ConfigError, Problem
 
 if TYPE_CHECKING:
     from mqrouter.config import Loaded
+    from mqrouter.settings import Gateway
 
 CommandT = TypeVar("CommandT", bound=Callable[..., Any])
 
@@ -52,6 +53,26 @@ def load_or_exit(config: Path | None) -> Loaded:
         return load(find_config(config, os.environ), os.environ)
     except ConfigError as error:
         fail(error.problems)
+
+
+def gateway_or_exit(config: Path | None) -> tuple[Gateway, Sequence[Problem]]:
+    """Returns [gateway] and what is wrong elsewhere in the configuration: a daemon may run on with an earlier one.
+
+    Ends the process with every problem on stderr where not even that can be read.
+    """
+    from mqrouter.config import find_config, load, load_gateway
+
+    try:
+        path = find_config(config, os.environ)
+    except ConfigError as error:
+        fail(error.problems)
+    try:
+        return load(path, os.environ).settings.gateway, ()
+    except ConfigError as error:
+        gateway = load_gateway(path, os.environ)
+        if gateway is None:
+            fail(error.problems)
+        return gateway, error.problems
 
 
 def fail(problems: Iterable[Problem], code: Exit = Exit.CONFIG) -> NoReturn:

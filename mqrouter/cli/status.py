@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from mqrouter.cli.common import Exit, config_option, echo_json, load_or_exit
+from mqrouter.cli.common import Exit, config_option, echo_json, fail, gateway_or_exit
 from mqrouter.cli.daemon import DaemonDownError, call_daemon, open_database
 from mqrouter.cli.tables import format_age, format_bytes, format_table
 
@@ -25,18 +25,24 @@ def command(config: Path | None, is_json: bool) -> None:
     """
     from mqrouter.edge.store.salvage import latest_report
 
-    settings = load_or_exit(config).settings
+    gateway, problems = gateway_or_exit(config)
     try:
-        _, status = call_daemon(settings.control_socket, "GET", "/v1/status")
+        _, status = call_daemon(gateway.control_socket, "GET", "/v1/status")
     except DaemonDownError:
-        salvage = latest_report(settings.gateway.data_dir)
-        status = {"running": False} | _from_database(settings.database) | {"salvage": salvage}
+        if problems:
+            fail(problems)
+        salvage = latest_report(gateway.data_dir)
+        status = {"running": False} | _from_database(gateway.database) | {"salvage": salvage}
     else:
         status = {"running": True} | status
     if is_json:
         echo_json(status)
     else:
         click.echo(_lines(status))
+    if problems:
+        click.echo(
+            "mqrouter: the daemon runs on, but the configuration on disk is refused: see `mqrouter check`", err=True
+        )
     raise SystemExit(Exit.OK if status["running"] else Exit.UNAVAILABLE)
 
 

@@ -20,7 +20,7 @@ from mqrouter.config.sources import Merged, Variable, read
 from mqrouter.config.toml_positions import KeyPath
 from mqrouter.config.words import findings, strictly
 from mqrouter.errors import ConfigError, Problem
-from mqrouter.settings import Routing, Settings, Tls, UpstreamTier
+from mqrouter.settings import Gateway, Routing, Settings, Tls, UpstreamTier
 
 PLACES = (Path("mqrouter.toml"), Path("/etc/mqrouter/mqrouter.toml"))
 
@@ -99,6 +99,15 @@ def load(path: Path, environ: Mapping[str, str], *, strategies: Collection[str] 
         raise ConfigError(sorted(problems, key=partial(_reading_order, str(path))))
     files = tuple(file.path for file in merged.files)
     return Loaded(_in_place(settings, path), files, _hash(settings), merged)
+
+
+def load_gateway(path: Path, environ: Mapping[str, str]) -> Gateway | None:
+    """Returns [gateway] of a configuration in which other things may be wrong; None where it cannot be read itself."""
+    try:
+        gateway = strictly(Gateway, _merged(path, environ).data.get("gateway", {}))
+        return cast(Gateway, _anchored(gateway, path.absolute().parent))
+    except (ConfigError, ValidationError, RuntimeError):
+        return None
 
 
 def _in_place(settings: Settings, main: Path) -> Settings:

@@ -138,6 +138,19 @@ def test_status_shows_broker_tiers_and_queue(site: Site) -> None:
     assert as_json["requests"].keys() == {"received", "pending", "leased"}
 
 
+@pytest.mark.real_model
+def test_status_of_a_running_daemon_is_shown_whatever_is_wrong_on_disk(tmp_path: Path) -> None:
+    with running_site(tmp_path) as site:
+        config = site.gateway.config
+        config.write_text(config.read_text(encoding="utf-8").replace("[retry]", "[retri]"), encoding="utf-8")
+
+        result = site.gateway.cli("status", "--json")
+
+        assert result.returncode == 0
+        assert json.loads(result.stdout)["ready"]
+        assert "the configuration on disk is refused: see `mqrouter check`" in result.stderr
+
+
 def test_status_of_a_daemon_that_never_ran_says_so(idle: Gateway) -> None:
     text, as_json = idle.cli("status"), idle.cli("status", "--json")
 

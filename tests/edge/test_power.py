@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 
 import pytest
@@ -79,7 +80,7 @@ def test_machine_without_meter_has_none(tmp_path: Path) -> None:
 
 async def test_nothing_is_sampled_without_a_meter() -> None:
     async with sampled(None):
-        pass
+        assert len(asyncio.all_tasks()) == 1
 
 
 def test_sensors_say_where_they_are_and_what_they_measure(tmp_path: Path) -> None:
