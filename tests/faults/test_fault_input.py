@@ -6,7 +6,7 @@ import json
 import random
 import sqlite3
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -110,6 +110,17 @@ def codes_of(oracle: Oracle, sent: Sent) -> list[str | None]:
     return [message.error_code for message in oracle.answers_to(sent)]
 
 
+def wait_until_delivered(oracle: Oracle, asked: Iterable[Sent]) -> None:
+    """Waits until the daemon has noted that the broker took every answer to these."""
+    rows = rows_of(oracle, *asked)
+
+    def are_delivered() -> bool | None:
+        rows[:] = rows_of(oracle, *asked)
+        return all(row.answer is not None and row.answer.state == "done" for row in rows) or None
+
+    poll(are_delivered, lambda: str(Counter(row.answer and row.answer.state for row in rows)))
+
+
 # --- asked again and again ----------------------------------------------------------------------------
 
 
@@ -159,6 +170,7 @@ def test_fault_30_reused_correlation_never_gets_the_old_answer(site: Site, oracl
     poll(lambda: all(None in codes_of(oracle, sent) for sent in asked) or None, lambda: "the questions' own answers")
     others += [reused(oracle, sent) for sent in asked]  # when it is answered
     wait_until_counted(site.gateway, reused=before + 8)
+    wait_until_delivered(oracle, asked)  # or the next life says again what this one did not hear the end of
     site.gateway.kill()
     site.gateway.start()
     others += [reused(oracle, sent) for sent in asked]  # in another life
