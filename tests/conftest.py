@@ -15,8 +15,15 @@ from mqrouter.edge.store.store import Policy, Store
 GRACE_MS = 600_000
 DEDUPE_MS = 3_600_000
 
+FOLDERS_OF_LONG_TESTS = ("faults", "e2e")
+
 settings.register_profile("quick", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("quick")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What takes longest begins first: two processes that share the files are then done at about the same time."""
+    items.sort(key=lambda item: item.path.parent.name not in FOLDERS_OF_LONG_TESTS)
 
 
 @pytest.fixture

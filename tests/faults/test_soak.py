@@ -1,4 +1,4 @@
-"""Two minutes of everything at once, on every run of the suite; `-m "not soak"` leaves them out."""
+"""A minute of everything at once, on every run of the suite; `-m "not soak"` leaves them out."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from soaking.report import Report
 from soaking.schedule import ENDS, KINDS, steps
 from soaking.soak import run
 
-MINUTES = 2.0
+MINUTES = 1.0
 SEED = int(os.environ.get("MQROUTER_SOAK_SEED", "3"))
 
 
