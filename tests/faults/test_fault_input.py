@@ -106,6 +106,10 @@ def rows_of(oracle: Oracle, *sent: Sent) -> list[Row]:
     return [row for row in oracle.ledger().rows if row.topic in topics]
 
 
+def reasons_of(oracle: Oracle, sent: Sent) -> Counter[str | None]:
+    return Counter(row.reason for row in rows_of(oracle, sent))
+
+
 def codes_of(oracle: Oracle, sent: Sent) -> list[str | None]:
     return [message.error_code for message in oracle.answers_to(sent)]
 
@@ -175,13 +179,13 @@ def test_fault_30_reused_correlation_never_gets_the_old_answer(site: Site, oracl
     site.gateway.start()
     others += [reused(oracle, sent) for sent in asked]  # in another life
     wait_until_counted(site.gateway, reused=4)
-    poll(
-        lambda: all(codes_of(oracle, sent).count("correlation_reused") == 3 for sent in asked) or None,
-        lambda: str({sent.topic: codes_of(oracle, sent) for sent in asked}),
-    )
+    # By rows, not by what is heard: what was under way at the kill may come twice.
+    reasons = {None: 1, "correlation_reused": 3}
+    poll(lambda: all(reasons_of(oracle, sent) == reasons for sent in asked) or None, lambda: "the rows of all three")
+    wait_until_delivered(oracle, asked)
     for sent in asked:
         assert codes_of(oracle, sent).count(None) == 1, "the old answer came again"
-        assert Counter(row.reason for row in rows_of(oracle, sent)) == {None: 1, "correlation_reused": 3}
+        assert codes_of(oracle, sent).count("correlation_reused") >= 3
     assert not [call for call in site.tier.calls if "something else" in call.question]
     oracle.extra["reused"] = len(others)
     oracle.judge()
