@@ -31,7 +31,7 @@ from paho.mqtt.subscribeoptions import SubscribeOptions
 
 T = TypeVar("T")
 
-WAIT_S = 10.0
+WAIT_S = 60.0  # a machine with other work is ten times slower; only a failure waits that long
 MQROUTER = str(Path(sys.executable).with_name("mqrouter"))
 MOSQUITTO = shutil.which("mosquitto", path=os.environ.get("PATH", "") + ":/usr/sbin") or "mosquitto"
 
@@ -592,7 +592,7 @@ class Gateway:
             assert "Traceback" not in process.text, process.text
             assert not any('"exception"' in line for line in process.lines), process.text
 
-    def cli(self, *arguments: str, timeout_s: float = 30.0) -> subprocess.CompletedProcess[str]:
+    def cli(self, *arguments: str, timeout_s: float = WAIT_S) -> subprocess.CompletedProcess[str]:
         """Runs a command on this gateway's configuration."""
         return run_cli(*arguments, timeout_s=timeout_s, env={"MQROUTER_CONFIG": str(self.config)})
 
@@ -634,7 +634,7 @@ def poll(found: Callable[[], T | None], what: Callable[[], str], timeout_s: floa
 
 
 def run_cli(
-    *arguments: str, timeout_s: float = 30.0, env: Mapping[str, str] | None = None
+    *arguments: str, timeout_s: float = WAIT_S, env: Mapping[str, str] | None = None
 ) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [MQROUTER, *arguments], capture_output=True, text=True, timeout=timeout_s, env={**os.environ, **(env or {})}

@@ -32,7 +32,7 @@ def client_program(
         input=payload,
         capture_output=True,
         text=True,
-        timeout=20,
+        timeout=60,
     )
 
 

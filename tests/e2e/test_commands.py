@@ -108,7 +108,7 @@ def test_ask_at_something_that_is_no_broker_says_so(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         idle = Gateway(tmp_path / "gateway", silent.getsockname()[1], "http://127.0.0.1:1/v1", text=CONFIG)
 
-        result = idle.cli("ask", "frost?", timeout_s=10)
+        result = idle.cli("ask", "frost?")
 
     assert (result.returncode, "it did not answer" in result.stderr) == (69, True)
 
@@ -329,9 +329,9 @@ def test_http_is_served_where_it_is_switched_on(tmp_path: Path) -> None:
     text = "[http]\nenabled = true\nport = 0\n"
     with running_site(tmp_path, text=text) as site:
         port = site.gateway.wait_for_event("http.listening")["port"]
-        with urlopen(f"http://127.0.0.1:{port}/readyz", timeout=10) as response:
+        with urlopen(f"http://127.0.0.1:{port}/readyz", timeout=60) as response:
             assert json.load(response) == {"ready": True, "reasons": []}
-        with urlopen(f"http://127.0.0.1:{port}/v1/requests", timeout=10) as response:
+        with urlopen(f"http://127.0.0.1:{port}/v1/requests", timeout=60) as response:
             assert json.load(response) == {"requests": [], "next": None}
 
 

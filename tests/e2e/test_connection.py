@@ -171,7 +171,7 @@ def amqtt_broker() -> Iterator[int]:
 def guarded(tmp_path: Path) -> Iterator[Mosquitto]:
     """A broker that wants user `gate` with password `s3cret`."""
     passwords = tmp_path / "passwords"
-    subprocess.run(["mosquitto_passwd", "-b", "-c", str(passwords), "gate", "s3cret"], check=True, timeout=10)
+    subprocess.run(["mosquitto_passwd", "-b", "-c", str(passwords), "gate", "s3cret"], check=True, timeout=60)
     listener = ["allow_anonymous false", f"password_file {passwords}"]
     with broker_at(tmp_path, listener=listener) as broker:
         yield broker

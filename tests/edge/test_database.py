@@ -115,7 +115,7 @@ async def test_caller_hears_of_the_commit_even_when_cancelled(path: Path) -> Non
 async def test_io_error_is_fatal_for_everyone_who_waits(path: Path) -> None:
     async with Database(path) as database:
         operations = [insert(1), fail, io_error, insert(2), insert(3)]
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             found = await asyncio.gather(*(database.write(op) for op in operations), return_exceptions=True)
         assert found[0] == 1  # on disk before the disk failed
         assert isinstance(found[1], StoreError) and not isinstance(found[1], StoreFatalError)

@@ -18,7 +18,7 @@ from mqrouter.edge.mqtt.link import MqttLink
 from mqrouter.edge.mqtt.options import LinkOptions, TlsFiles
 from mqrouter.edge.mqtt.packets import NO_MATCHING_SUBSCRIBERS, PACKET_TOO_LARGE
 
-WAIT_S = 10
+WAIT_S = 60
 CONNECT, CONNACK, PUBLISH, PUBACK, SUBSCRIBE, SUBACK, PINGREQ, DISCONNECT = 1, 2, 3, 4, 8, 9, 12, 14
 V5, V311 = 5, 4
 

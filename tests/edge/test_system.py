@@ -76,7 +76,7 @@ def test_watchdog_needs_a_socket() -> None:
 async def test_living_loop_pings_the_watchdog(manager_socket: socket.socket) -> None:
     manager = ServiceManager(environ(manager_socket, WATCHDOG_USEC="30000000"))
     monitor = LoopMonitor(manager, lambda: "fine")
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         task = asyncio.create_task(monitor.run())
         found = await asyncio.to_thread(manager_socket.recv, 1024)
     task.cancel()
@@ -89,7 +89,7 @@ async def test_lag_of_a_stuck_loop_is_measured() -> None:
     task = asyncio.create_task(monitor.run())
     await asyncio.sleep(0)
     time.sleep(0.2)  # something blocks the loop
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         while monitor.lag_ms(1.0) == 0.0:
             await asyncio.sleep(0.001)
     assert 100 < monitor.lag_ms(1.0) < 2_000

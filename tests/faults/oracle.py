@@ -28,7 +28,6 @@ __all__ = ["Counts", "Form", "Oracle", "Sent"]
 
 Form = Literal["text", "json"]
 
-SETTLE_S = 10.0
 MAX_SHOWN = 20
 
 
@@ -156,7 +155,7 @@ class Oracle:
 
     # --- waiting ------------------------------------------------------------------------------------
 
-    def wait_for_answers(self, sent: Sequence[Sent] | None = None, timeout_s: float = 30.0) -> None:
+    def wait_for_answers(self, sent: Sequence[Sent] | None = None, timeout_s: float = WAIT_S) -> None:
         """Each of these questions, or each of all with a reply topic, has at least one answer."""
         wanted = {one.key for one in (self.sent if sent is None else sent) if one.reply_topic}
 
@@ -168,7 +167,7 @@ class Oracle:
 
         self._listener.heard.wait(found, missing, timeout_s)
 
-    def wait_for_number(self, answers: int, timeout_s: float = 30.0) -> None:
+    def wait_for_number(self, answers: int, timeout_s: float = WAIT_S) -> None:
         """So many questions have an answer."""
         self._listener.heard.wait(
             lambda: len(self._listener.keys) >= answers or None,
@@ -199,7 +198,7 @@ class Oracle:
         may_be_open: bool = False,
         broker_lost_sessions: bool = False,
         rows_may_be_missing: bool = False,
-        settle_s: float = SETTLE_S,
+        settle_s: float = WAIT_S,
     ) -> Counts:
         """Every promise was kept: raises AssertionError with each offender, once they have had time to settle.
 

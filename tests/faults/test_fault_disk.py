@@ -246,7 +246,7 @@ def test_fault_27_damaged_database_is_set_aside_and_salvaged(
         kept = gateway.status()["salvage"]
         assert kept["requests"] == event["requests"] >= least and kept["answers"] == event["answers"]
         assert Path(kept["quarantined_to"], database.name).read_bytes() == damaged
-        poll(lambda: open_rows(database) == 0 or None, lambda: f"{open_rows(database)} still open", 30.0)
+        poll(lambda: open_rows(database) == 0 or None, lambda: f"{open_rows(database)} still open")
         fresh = oracle.ask(10)
         oracle.wait_for_answers(fresh)
         assert gateway.cli("db", "check").returncode == 0

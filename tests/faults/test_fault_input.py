@@ -98,7 +98,7 @@ def wait_until_counted(gateway: Gateway, **wanted: int) -> None:
     def found() -> bool | None:
         return all(counted(gateway)[name] >= number for name, number in wanted.items()) or None
 
-    poll(found, lambda: f"{counted(gateway)}, not {wanted}", 30.0)
+    poll(found, lambda: f"{counted(gateway)}, not {wanted}")
 
 
 def rows_of(oracle: Oracle, *sent: Sent) -> list[Row]:
@@ -210,7 +210,7 @@ def test_fault_31_equal_correlations_of_two_requesters_do_not_cross(site: Site, 
             payload = json.dumps({"question": text, "id": number}).encode()
             oracle.note(Sent(number, f"{ASK}/{device}", text, f"{ANSWER}/{device}", None, True, payload))
             oracle.asker(4).publish(f"{ASK}/{device}", payload)
-    poll(lambda: len(oracle.answers) >= 4 * PAIRS or None, lambda: f"{len(oracle.answers)} answers", 30.0)
+    poll(lambda: len(oracle.answers) >= 4 * PAIRS or None, lambda: f"{len(oracle.answers)} answers")
     heard = {name: [message for message in oracle.answers if message.topic == name] for name in replies}
     for name, messages in heard.items():
         wanted = {number.to_bytes(2, "big"): f"echo: frost in {name[-1]}{number}?" for number in range(PAIRS)}
@@ -291,7 +291,7 @@ def test_fault_33_ten_thousand_broken_payloads_are_rows_and_error_answers(tmp_pa
             infos.append(oracle.asker(version).send(topic, payload, correlation=correlation))
         for info in infos:
             info.wait_for_publish(60.0)
-        oracle.wait_for_answers(timeout_s=60.0)
+        oracle.wait_for_answers()
         good = oracle.ask(4)
         oracle.wait_for_answers(good)
         rows = Counter(row.reason for row in oracle.ledger().rows if row.state is State.DEAD)
@@ -443,7 +443,7 @@ def wait_until_pending(oracle: Oracle, sent: Sent) -> None:
         with_topic = rows_of(oracle, sent)
         return bool(with_topic and with_topic[0].state is State.PENDING) or None
 
-    poll(found, lambda: f"{sent.topic} is not pending: {rows_of(oracle, sent)}", 30.0)
+    poll(found, lambda: f"{sent.topic} is not pending: {rows_of(oracle, sent)}")
 
 
 def served(site: Site) -> list[str]:

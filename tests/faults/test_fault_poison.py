@@ -75,7 +75,7 @@ def test_fault_08_question_that_kills_while_it_is_classified_ends_alone(site: Si
 def _judge(oracle: Oracle, poison: Sent) -> None:
     """All but the poison are answered in their words, and so is whatever comes after it."""
     oracle.ask(3)
-    oracle.wait_for_answers(timeout_s=15)
+    oracle.wait_for_answers()
     oracle.extra["deaths"] = DEATHS
     oracle.judge()
     [answer] = oracle.answers_to(poison)

@@ -20,7 +20,7 @@ from mqrouter.core.states import State
 from soaking.broker_story import BrokerStory
 from soaking.questions import MAX_BYTES, Asked
 
-SETTLE_S = 10.0
+SETTLE_S = 60.0
 MAX_HISTORIES = 10
 QUESTION = re.compile(r"(?:something else than )*will there be frost [^?]*\?")
 
