@@ -336,6 +336,8 @@ class Daemon:
             trusted=[name for name, tier in settings.tiers.items() if tier.trusted],
             max_ttl_ms=int(1000 * settings.queue.max_age_s),
             answered=self._answered,
+            accepted=self._accepted,
+            undo_ms=int(1000 * settings.queue.undo_s),
         )
 
     def _build_web(self) -> WebServer:

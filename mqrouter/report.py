@@ -48,7 +48,7 @@ class Report:
     ) -> dict[str, Any]:
         """Returns everything, JSON-ready."""
         link = self.link.status
-        active = (State.RECEIVED, State.PENDING, State.LEASED)
+        shown = (State.RECEIVED, State.PENDING, State.LEASED, State.DROPPED)
         return {
             "version": __version__,
             "pid": os.getpid(),
@@ -69,7 +69,7 @@ class Report:
             "store_failing": self.intake.is_store_failing,
             "disk": self.room.report(),
             "salvage": None if self.salvage is None else dict(self.salvage),
-            "requests": {str(state): self.store.counts[state] for state in active},
+            "requests": {str(state): self.store.counts[state] for state in shown},
             "queue": self._queue(),
             "accepted": dict(self.intake.counts) | {"dropped": self.store.dropped},
             "abstained": abstained,

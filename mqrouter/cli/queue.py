@@ -25,7 +25,9 @@ def command() -> None:
     """Look at requests and steer them; looking never consumes."""
 
 
-for part in (purge, steer.cancel, steer.retry, steer.move, steer.priority, steer.ttl, export_command, import_command):
+for part in (purge, steer.cancel, steer.drop, steer.undo, steer.retry, steer.move, steer.priority, steer.ttl):
+    command.add_command(part)
+for part in (export_command, import_command):
     command.add_command(part)
 
 

@@ -9,7 +9,7 @@ import structlog
 
 from mqrouter.core.records import Pause, Seq
 from mqrouter.core.request import JsonObject
-from mqrouter.core.steering import APPLIES, MAX_ORDERED, Order, Outcome, Selection, Sort, Verb
+from mqrouter.core.steering import MAX_ORDERED, Order, Outcome, Selection, Sort, Verb, meant_by
 from mqrouter.flow.ports import Clock, Looking, Steering
 from mqrouter.flow.tiers import TierBoard
 from mqrouter.flow.wakeup import Wakeup
@@ -18,7 +18,10 @@ log = structlog.get_logger("desk")
 
 
 class Desk:
-    """`trusted` are the tiers that may see private requests; a time to live is cut to `max_ttl_ms`."""
+    """`trusted` are the tiers that may see private requests; a time to live is cut to `max_ttl_ms`.
+
+    What was dropped can be brought back for `undo_ms`.
+    """
 
     def __init__(
         self,
@@ -30,6 +33,8 @@ class Desk:
         trusted: Collection[str],
         max_ttl_ms: int,
         answered: Wakeup,
+        accepted: Wakeup,
+        undo_ms: int = 86_400_000,
     ) -> None:
         self._store = store
         self._reader = reader
@@ -38,6 +43,8 @@ class Desk:
         self._trusted = frozenset(trusted)
         self._max_ttl_ms = max_ttl_ms
         self._answered = answered
+        self._accepted = accepted
+        self._undo_ms = undo_ms
 
     # --- looking ------------------------------------------------------------------------------------
 
@@ -71,10 +78,10 @@ class Desk:
     ) -> tuple[list[Outcome], Seq | None]:
         """The same on the oldest that match, with the number to go on after: None where all are done.
 
-        Without states in `wanted`, those are meant in which the order changes something.
+        Without states in `wanted`, those are meant in which the order changes something; not what was dropped.
         """
         if not wanted.states:
-            wanted = replace(wanted, states=tuple(sorted(APPLIES[order.verb])))
+            wanted = replace(wanted, states=tuple(sorted(meant_by(order.verb))))
         seqs, following = await self._reader.find(wanted, limit=MAX_ORDERED, after=after)
         return await self._carry_out(order, seqs, str(wanted), actor, is_dry=is_dry), following
 
@@ -91,12 +98,14 @@ class Desk:
             self._answered.give()
         else:
             self._board.wake_all()
+        if order.verb is Verb.UNDO:
+            self._accepted.give()  # one may have to be decided
         return done
 
     def _within_limits(self, order: Order) -> Order:
         if order.verb is Verb.MOVE:
             return replace(order, is_trusted=order.tier in self._trusted)
-        return replace(order, ttl_ms=min(order.ttl_ms, self._max_ttl_ms))
+        return replace(order, ttl_ms=min(order.ttl_ms, self._max_ttl_ms), undo_ms=self._undo_ms)
 
     async def pause(self, tiers: Sequence[str], actor: str) -> None:
         """Nothing new goes to these tiers until `resume`, also after a restart."""

@@ -97,6 +97,8 @@ class Upkeep:
         given_up = await self._store.give_up_answers(now_ms)
         if given_up:
             log.warning("upkeep.answers_given_up", answers=given_up)
+        while await self._store.end_dropped(now_ms):
+            self._answered.give()
         message = "no answer within the time to live"
         while expired := await self._store.expired(now_ms):
             await self._end_all(

@@ -32,6 +32,7 @@ PARTIAL = (
     "requests_suspect",
     "requests_resting",
     "requests_expiring",
+    "requests_dropped",
     "calls_open",
     "outbox_waiting",
     "outbox_giving_up",
@@ -94,6 +95,8 @@ async def live(store: Store) -> None:
     await retry(store, items[3].id, START_MS)
     for steer in (Order(Verb.MOVE, tier="edge"), Order(Verb.PRIORITY, priority=3), Order(Verb.TTL, ttl_ms=9_000)):
         await order(store, items[4].id, START_MS, steer)
+    for steer in (Order(Verb.DROP), Order(Verb.UNDO), Order(Verb.DROP)):
+        await order(store, items[4].id, START_MS, steer)
     await store.pause("hub", "me", START_MS)
     await store.resume("hub", "me", START_MS)
     for answer in await store.outbox_after(0, 2):
@@ -109,6 +112,7 @@ async def live(store: Store) -> None:
     await store.wake_due(LATER_MS)
     await store.expired(LATER_MS)
     await store.give_up_answers(LATER_MS)
+    await store.end_dropped(LATER_MS)
     await store.purge(LATER_MS, LATER_MS)
     await store.forget_packets(10)
     await store.recover(LATER_MS, ("edge",))

@@ -11,7 +11,7 @@ from mqrouter.core.backoff import Backoff
 from mqrouter.core.decode import MAX_PRIORITY
 from mqrouter.core.records import Seq, StoredRequest, split_tiers
 from mqrouter.core.request import JsonObject
-from mqrouter.core.states import ACTIVE, TERMINAL, State
+from mqrouter.core.states import OPEN, TERMINAL, State
 from mqrouter.edge.store.history import note
 from mqrouter.edge.store.rows import stored_request
 from mqrouter.routing.session import Session
@@ -145,7 +145,7 @@ def expired(db: sqlite3.Connection, now_ms: int, limit: int) -> list[StoredReque
 def inventory(db: sqlite3.Connection) -> tuple[Holdings, set[str], set[str]]:
     """Returns what the queue holds, the tier lists of pending requests, and those of requests in mid-round."""
     holdings = Holdings()
-    for state in ACTIVE:
+    for state in OPEN:
         query = f"SELECT count(*) FROM requests WHERE state = '{state}'"
         holdings.counts[state] = db.execute(query).fetchone()[0]
     for row in db.execute(f"SELECT device, count(*) AS n, sum(bytes) AS size FROM {HELD} GROUP BY device"):

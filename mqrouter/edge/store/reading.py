@@ -24,7 +24,7 @@ from mqrouter.edge.store.search import find
 
 COLUMNS = (
     "seq, id, client_id, state, reason, detail, device, route, tier, todo, tiers, priority, is_private,"
-    " attempts, received_at_ms, expires_at_ms, not_before_ms, finished_at_ms, model"
+    " attempts, received_at_ms, expires_at_ms, not_before_ms, finished_at_ms, dropped_until_ms, model"
 )
 
 LAST_FAILURE = (
@@ -197,6 +197,9 @@ def _summary(row: sqlite3.Row, failure: str | None, now: Now) -> dict[str, Any]:
         "next_attempt_in_s": None
         if row["not_before_ms"] is None
         else round(max(0, row["not_before_ms"] - now.ms) / 1000, 1),
+        "dropped_for_s": None
+        if row["state"] != "dropped"
+        else round(max(0, row["dropped_until_ms"] - now.ms) / 1000, 1),
         "model": row["model"],
         "received_at_ms": row["received_at_ms"] + now.offset_ms,
     }

@@ -80,7 +80,7 @@ def _condition(wanted: Selection) -> tuple[str, list[object]]:
         parts.append("route = ?")
         values.append(wanted.route)
     if wanted.tier is not None:
-        parts.append("(tier = ? OR state IN ('received', 'pending') AND instr('>' || todo || '>', ?) > 0)")
+        parts.append("(tier = ? OR state IN ('received', 'pending', 'dropped') AND instr('>' || todo || '>', ?) > 0)")
         values += [wanted.tier, f">{wanted.tier}>"]
     if wanted.priority is not None:
         parts.append("priority = ?")

@@ -22,6 +22,7 @@ from mqrouter.edge.store import (
     acceptance,
     backlog,
     conversation,
+    dropping,
     endings,
     feedback,
     leases,
@@ -62,6 +63,8 @@ class Store:
         self._database = database
         self._outbox = outbox.Outbox(policy.answer_grace_ms)
         self._share_window_ms = policy.share_window_ms
+        self._limits = policy.queue
+        self._tiers: frozenset[str] = frozenset()
         self._acceptance = Acceptance(self._outbox, policy.queue, policy.dedupe_window_ms)
         self.holdings = Holdings()
         self._accounts = Accounts(meters or {})
@@ -75,7 +78,7 @@ class Store:
 
     @property
     def counts(self) -> Counter[str]:
-        """The number of requests in each active state."""
+        """The number of requests in each state without a terminal answer."""
         return self.holdings.counts
 
     @property
@@ -109,6 +112,7 @@ class Store:
         Rows that wait for none of the configured `tiers` are decided again.
         """
         await self._database.read(self._outbox.pass_over_all)
+        self._tiers = frozenset(tiers)
         recovery = await self._database.write(lambda db: leases.recover(db, self._outbox, now_ms, in_hand, has_crashed))
         await self._database.write(lambda db: self._accounts.recover(db, now_ms))
         await self._database.read(lambda db: self._accounts.load(db, now_ms))
@@ -300,7 +304,9 @@ class Store:
             self.todo_lists.add(str(order.tier))
 
         def change(db: sqlite3.Connection, moved: Moves) -> list[Outcome]:
-            done = orders.carry_out(db, moved, self._outbox, order, requests, actor, now_ms)
+            done = orders.carry_out(
+                db, moved, self._outbox, order, requests, actor, now_ms, limits=self._limits, tiers=self._tiers
+            )
             if number := sum(outcome.is_changed for outcome in done):
                 named = target if len(requests) == 1 else f"{number} requests: {target}"
                 steering.record(db, str(order), named, actor, now_ms)
@@ -368,7 +374,8 @@ class Store:
         """Returns when the next row comes due, expires or is given up, or None."""
 
         def read(db: sqlite3.Connection) -> int | None:
-            found = [db.execute(query).fetchone() for query in (*backlog.NEXT_TIMES, *outbox.NEXT_TIMES)]
+            queries = (*backlog.NEXT_TIMES, *dropping.NEXT_TIMES, *outbox.NEXT_TIMES)
+            found = [db.execute(query).fetchone() for query in queries]
             return min((row[0] for row in found if row is not None), default=None)
 
         return await self._database.read(read)
@@ -379,6 +386,10 @@ class Store:
 
     async def expired(self, now_ms: int, limit: int = 200) -> list[StoredRequest]:
         return await self._database.read(lambda db: backlog.expired(db, now_ms, limit))
+
+    async def end_dropped(self, now_ms: int, limit: int = 200) -> int:
+        """Requests that were dropped so long ago that it cannot be undone any more end; returns how many."""
+        return await self._move(lambda db, moved: dropping.end_due(db, moved, self._outbox, now_ms, limit))
 
     async def give_up_answers(self, now_ms: int) -> int:
         """Answers nobody took in time are given up; their requests end undelivered."""

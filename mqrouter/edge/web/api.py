@@ -214,7 +214,7 @@ class _Api:
 
     def _order(self, verb: Verb, body: Any) -> Order:
         match verb:
-            case Verb.RETRY:
+            case Verb.RETRY | Verb.DROP | Verb.UNDO:
                 return Order(verb)
             case Verb.CANCEL:
                 return Order(verb) if body.message is None else Order(verb, message=body.message)
@@ -273,4 +273,6 @@ VERBS: dict[Verb, tuple[type[models.Model] | None, type[models.Bulk], str]] = {
     Verb.MOVE: (models.MoveArguments, models.BulkMove, "Let a pending request wait for one tier and no other."),
     Verb.PRIORITY: (models.PriorityArguments, models.BulkPriority, "Give a waiting request another priority."),
     Verb.TTL: (models.TtlArguments, models.BulkTtl, "Let a request expire at another time."),
+    Verb.DROP: (None, models.BulkDrop, "Take a waiting request out of the queue; it ends as cancelled unless undone."),
+    Verb.UNDO: (None, models.BulkUndo, "Bring a dropped request back to its old place, within queue.undo_s."),
 }

@@ -138,6 +138,14 @@ class BulkTtl(Bulk, TtlArguments):
     pass
 
 
+class BulkDrop(Bulk):
+    pass
+
+
+class BulkUndo(Bulk):
+    """Of what was dropped."""
+
+
 class Ordered(BaseModel):
     """What became of one request."""
 
