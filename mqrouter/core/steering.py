@@ -83,7 +83,6 @@ def meant_by(verb: Verb) -> frozenset[State]:
     return APPLIES[verb] if verb is Verb.UNDO else APPLIES[verb] - {State.DROPPED}
 
 
-
 @dataclass(frozen=True, slots=True)
 class Order:
     """A verb with what it needs: `tier` for move, `priority`, `ttl_ms`, `undo_ms` for drop.

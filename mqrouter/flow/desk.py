@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 
 import structlog
@@ -114,6 +114,21 @@ class Desk:
             await self._store.pause(tier, actor, now_ms)
             self._board.pause(tier, Pause(now_ms, actor))
             log.warning("desk.tier_paused", tier=tier, actor=actor)
+
+    def paused_routes(self) -> Mapping[str, Pause]:
+        return self._store.paused_routes
+
+    async def pause_routes(self, routes: Sequence[str], actor: str) -> None:
+        """Nobody works on their questions until `resume_routes`, also after a restart: they wait, or expire."""
+        for route in routes:
+            await self._store.pause_route(route, actor, self._clock.now_ms())
+            log.warning("desk.route_paused", route=route, actor=actor)
+
+    async def resume_routes(self, routes: Sequence[str], actor: str) -> None:
+        for route in routes:
+            await self._store.resume_route(route, actor, self._clock.now_ms())
+            log.warning("desk.route_resumed", route=route, actor=actor)
+        self._board.wake_all()
 
     async def resume(self, tiers: Sequence[str], actor: str) -> None:
         for tier in tiers:

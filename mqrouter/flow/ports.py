@@ -10,7 +10,7 @@ from mqrouter.core.discovery import Announced
 from mqrouter.core.disk_space import DiskSpace, Thresholds
 from mqrouter.core.events import TierCall, TierEvent
 from mqrouter.core.feedback import Feedback
-from mqrouter.core.records import Accepted, OutboxRow, PastTurn, Seq, StoredRequest
+from mqrouter.core.records import Accepted, OutboxRow, PastTurn, Pause, Seq, StoredRequest
 from mqrouter.core.request import Answer, Incoming, JsonObject, OutMessage, Question, Refused, Request, RequestId
 from mqrouter.core.retry import Waiting
 from mqrouter.core.spending import Tokens
@@ -204,6 +204,9 @@ class Store(Protocol):
     @property
     def todo_lists(self) -> Collection[str]: ...
 
+    @property
+    def paused_routes(self) -> Mapping[str, Pause]: ...
+
     async def accept(self, items: Sequence[Request | Refused], now_ms: int) -> list[Accepted]: ...
 
     async def hold(self, tier: str, until_ms: int) -> None: ...
@@ -295,6 +298,13 @@ class Steering(Protocol):
     async def pause(self, tier: str, actor: str, now_ms: int) -> None: ...
 
     async def resume(self, tier: str, actor: str, now_ms: int) -> None: ...
+
+    @property
+    def paused_routes(self) -> Mapping[str, Pause]: ...
+
+    async def pause_route(self, route: str, actor: str, now_ms: int) -> None: ...
+
+    async def resume_route(self, route: str, actor: str, now_ms: int) -> None: ...
 
 
 class Looking(Protocol):

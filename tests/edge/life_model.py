@@ -244,9 +244,7 @@ class Model:
                 self._upkeep_answer(row, now_ms)
             if row.state is State.DROPPED and row.dropped_until_ms is not None and row.dropped_until_ms <= now_ms:
                 is_late = row.expires_at_ms <= now_ms
-                state, code = (
-                    (State.EXPIRED, ErrorCode.EXPIRED) if is_late else (State.CANCELLED, ErrorCode.CANCELLED)
-                )
+                state, code = (State.EXPIRED, ErrorCode.EXPIRED) if is_late else (State.CANCELLED, ErrorCode.CANCELLED)
                 self.finish(row, state, now_ms, reason=code)
             if row.is_waiting and row.expires_at_ms <= now_ms:
                 self.finish(row, State.EXPIRED, now_ms, reason=ErrorCode.EXPIRED)

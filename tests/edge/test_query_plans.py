@@ -58,7 +58,14 @@ class Statements:
         return plans
 
 
-BOUNDED = ("ORDER BY seq", "state = 'leased'", "SELECT count(*)", "INDEXED BY requests_suspect", "FROM packets")
+BOUNDED = (
+    "ORDER BY seq",
+    "state = 'leased'",
+    "SELECT count(*)",
+    "INDEXED BY requests_suspect",
+    "FROM packets",
+    "FROM paused_routes",
+)
 """Parts of statements that read in the order of an index and only as far as wanted, or of few, or once at start."""
 
 
@@ -99,6 +106,9 @@ async def live(store: Store) -> None:
         await order(store, items[4].id, START_MS, steer)
     await store.pause("hub", "me", START_MS)
     await store.resume("hub", "me", START_MS)
+    await store.pause_route("r", "me", START_MS)
+    assert not await store.claim("hub", ["hub>edge"], 1, START_MS)
+    await store.resume_route("r", "me", START_MS)
     for answer in await store.outbox_after(0, 2):
         await store.delivered(answer, START_MS)
     for answer in await store.outbox_after(0, 2):

@@ -14,6 +14,7 @@ from mqrouter.edge.store import dropping
 from mqrouter.edge.store.backlog import last_turn
 from mqrouter.edge.store.endings import end
 from mqrouter.edge.store.history import note
+from mqrouter.edge.store.lines import Lines
 from mqrouter.edge.store.outbox import Outbox
 from mqrouter.edge.store.rows import stored_request
 from mqrouter.errors import ErrorCode
@@ -48,6 +49,16 @@ def carry_out(
     if order.verb is Verb.UNDO:
         return [_undo(db, moved, row, limits, tiers, actor, now_ms) for row in found]
     return [_carry_out(db, moved, outbox, order, row, actor, now_ms) for row in found]
+
+
+def add_lines(db: sqlite3.Connection, lines: Lines, order: Order, requests: Sequence[Seq | str]) -> None:
+    """The lanes will ask for the lines that these requests may stand in from now on."""
+    for name in requests:
+        row = db.execute(BY_ID if isinstance(name, str) else BY_SEQ, (name,)).fetchone()
+        if row is not None and order.tier is not None:
+            lines.add(order.tier, row["route"])
+        elif row is not None and row["todo"] is not None:
+            lines.add_waiting(row["todo"], row["tiers"], row["route"])
 
 
 def preview(db: sqlite3.Connection, order: Order, requests: Sequence[Seq | str]) -> list[Outcome]:
