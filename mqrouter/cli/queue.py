@@ -4,17 +4,21 @@ from __future__ import annotations
 
 from datetime import datetime
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
+from urllib.parse import quote
 
 import click
 
 from mqrouter.cli import steer
 from mqrouter.cli.common import Exit, config_option, echo_json, load_or_exit
-from mqrouter.cli.daemon import open_database, order_daemon, reason_of
+from mqrouter.cli.daemon import open_database, order_daemon, reason_of, standing_of_daemon
 from mqrouter.cli.purge import purge
 from mqrouter.cli.selection import filter_of, selection_of, selection_options
 from mqrouter.cli.tables import format_age, format_table, printable, printable_block
 from mqrouter.cli.transfer import export_command, import_command
+
+if TYPE_CHECKING:
+    from mqrouter.core.waiting import Standing
 
 INDENT = " " * 12
 WAITING = ("received", "pending", "leased")
@@ -79,11 +83,14 @@ def _list(
     config: Path | None, wanted: dict[str, Any], sort: str, limit: int, after: int | None, is_json: bool, nothing: str
 ) -> NoReturn:
     from mqrouter.core.steering import Sort
-    from mqrouter.edge.store.reading import gateway_now, page_of
+    from mqrouter.core.waiting import explained
+    from mqrouter.edge.store.reading import gateway_now, last_known, page_of
     from mqrouter.edge.system import machine_clocks
 
     found: list[dict[str, Any]] = []
-    with open_database(load_or_exit(config).settings.database) as db:
+    settings = load_or_exit(config).settings
+    standing = standing_of_daemon(settings.control_socket)
+    with open_database(settings.database) as db:
         now = gateway_now(db, machine_clocks())
         while True:  # a page that looked far and found little says where to look on
             page = page_of(db, selection_of(wanted), limit=limit - len(found), now=now, sort=Sort(sort), after=after)
@@ -91,10 +98,13 @@ def _list(
             after = page.next
             if after is None or len(found) == limit:
                 break
+        standing = standing or last_known(db, now)
+    found = [explained(row, standing) for row in found]
     if is_json:
         echo_json(found)
     elif found:
         click.echo(_table(found))
+        _say_as_of(standing, found)
     else:
         click.echo(nothing, err=True)
     if found and after is not None:
@@ -143,49 +153,61 @@ def show(config: Path | None, request_id: str, with_text: bool, is_json: bool) -
     Example:
       mqrouter queue show 5a1b0c2d3e4f5061
     """
-    from mqrouter.edge.store.reading import gateway_now, masked, show_request
+    from mqrouter.core.waiting import explained
+    from mqrouter.edge.store.reading import gateway_now, last_known, masked, show_request
     from mqrouter.edge.system import machine_clocks
 
     settings = load_or_exit(config).settings
+    standing = standing_of_daemon(settings.control_socket)
     with open_database(settings.database) as db:
-        found = show_request(db, request_id, gateway_now(db, machine_clocks()))
+        now = gateway_now(db, machine_clocks())
+        found = show_request(db, request_id, now)
+        standing = standing or last_known(db, now)
     if found is None:
         click.echo(f"no request {printable(request_id)}", err=True)
         raise SystemExit(Exit.NOTHING_FOUND)
-    found = found if with_text else masked(found)
+    found = explained(found if with_text else masked(found), standing)
     if is_json:
         echo_json(found)
     else:
         click.echo(_card(found))
+        _say_as_of(standing, [found])
 
 
 @command.command("pause")
 @config_option
 @click.argument("tiers", metavar="[TIER]...", nargs=-1)
-def pause(config: Path | None, tiers: tuple[str, ...]) -> None:
+@click.option("--route", "routes", multiple=True, metavar="ROUTE", help="Hold this route back; may be repeated.")
+def pause(config: Path | None, tiers: tuple[str, ...], routes: tuple[str, ...]) -> None:
     """Hold tiers back (without names: all of them) until `resume`, also across restarts. What is under way may end.
 
     A paused tier is as good as down: other tiers of a route take its questions, or they wait; where a route may not
     wait (`reject`, `answer_locally`) and no other tier is up, they end with an error at once.
 
+    The questions of a paused route wait, whatever its `when_offline`: nobody is asked for them, this device neither.
+    They still expire.
+
     \b
-    Example:
+    Examples:
       mqrouter queue pause hub
+      mqrouter queue pause --route crop_disease
     """
-    _steer_tiers(config, tiers, "pause", "paused")
+    _steer_tiers(config, tiers, routes, "pause", "paused")
 
 
 @command.command("resume")
 @config_option
 @click.argument("tiers", metavar="[TIER]...", nargs=-1)
-def resume(config: Path | None, tiers: tuple[str, ...]) -> None:
-    """Let paused tiers (without names: all of them) work again.
+@click.option("--route", "routes", multiple=True, metavar="ROUTE", help="Let this route go on; may be repeated.")
+def resume(config: Path | None, tiers: tuple[str, ...], routes: tuple[str, ...]) -> None:
+    """Let paused tiers and routes work again; without names all of them.
 
     \b
-    Example:
+    Examples:
       mqrouter queue resume
+      mqrouter queue resume --route crop_disease
     """
-    _steer_tiers(config, tiers, "resume", "resumed")
+    _steer_tiers(config, tiers, routes, "resume", "resumed")
 
 
 @command.command("actions")
@@ -216,18 +238,25 @@ def actions(config: Path | None, limit: int, is_json: bool) -> None:
     raise SystemExit(Exit.OK if found else Exit.NOTHING_FOUND)
 
 
-def _steer_tiers(config: Path | None, tiers: tuple[str, ...], verb: str, done: str) -> None:
+def _steer_tiers(config: Path | None, tiers: tuple[str, ...], routes: tuple[str, ...], verb: str, done: str) -> None:
     settings = load_or_exit(config).settings
     unknown = set(tiers) - settings.tiers.keys()
     if unknown:
         raise click.BadParameter(f"{', '.join(sorted(unknown))}; tiers are {', '.join(settings.tiers)}")
-    for tier in tiers or settings.tiers:
-        status, body = order_daemon(settings.control_socket, f"/v1/tiers/{tier}/{verb}")
+    targets = [f"/v1/tiers/{quote(tier, safe='')}/{verb}" for tier in tiers]
+    targets += [f"/v1/routes/{quote(route, safe='')}/{verb}" for route in routes]
+    for target in targets or [f"/v1/{verb}"]:
+        status, body = order_daemon(settings.control_socket, target)
         if status != 200:
-            hint = "; restart the daemon where it is new" if status == 404 else ""
-            click.echo(f"mqrouter: {tier}: {reason_of(body)}{hint}", err=True)
-            raise SystemExit(Exit.FAILED)
-        click.echo(f"{done} {tier}")
+            click.echo(f"mqrouter: {reason_of(body)}", err=True)
+            raise SystemExit(Exit.USAGE if status == 404 else Exit.FAILED)
+        for name in (*body["tiers"], *(f"route {route}" for route in body["routes"])):
+            click.echo(f"{done} {name}")
+
+
+def _say_as_of(standing: Standing, rows: list[dict[str, Any]]) -> None:
+    if not standing.is_live and any(row["waits_because"] for row in rows):
+        click.echo("the daemon is not running: why they wait is what was known last", err=True)
 
 
 def _time_of(at_ms: int) -> datetime:
@@ -249,11 +278,15 @@ def _table(rows: list[dict[str, Any]]) -> str:
                 row["waiting_for"],
                 format_age(row["next_attempt_in_s"]),
                 row["attempts"],
-                row["reason"] or row["detail"],
+                row["waits_because"] or _end_of(row),
             )
             for row in rows
         ],
     )
+
+
+def _end_of(row: dict[str, Any]) -> str | None:
+    return f"{row['reason']}: {row['detail']}" if row["reason"] and row["detail"] else row["reason"]
 
 
 def _card(row: dict[str, Any]) -> str:
@@ -267,6 +300,9 @@ def _card(row: dict[str, Any]) -> str:
         f"  wants:    priority {row['priority']}, session {printable(row['session'] or '-')},"
         f" expires in {format_age(row['expires_in_s']) or '-'}",
     ]
+    if row["waits_because"]:
+        before = f"; {row['waiting_before']} before it" if row["waiting_before"] else ""
+        lines.append(f"  waits:    {printable(row['waits_because'])}{before}")
     if row["reason"]:
         lines.append(f"  ended with {row['reason']}: {printable(row['detail'] or '')}")
     if row["decision"]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 
 import structlog
@@ -10,6 +10,7 @@ import structlog
 from mqrouter.core.records import Pause, Seq
 from mqrouter.core.request import JsonObject
 from mqrouter.core.steering import MAX_ORDERED, Order, Outcome, Selection, Sort, Verb, meant_by
+from mqrouter.core.waiting import Standing, explained
 from mqrouter.flow.ports import Clock, Looking, Steering
 from mqrouter.flow.tiers import TierBoard
 from mqrouter.flow.wakeup import Wakeup
@@ -35,6 +36,7 @@ class Desk:
         answered: Wakeup,
         accepted: Wakeup,
         undo_ms: int = 86_400_000,
+        routes: Callable[[], Collection[str]] = tuple,
     ) -> None:
         self._store = store
         self._reader = reader
@@ -45,6 +47,7 @@ class Desk:
         self._answered = answered
         self._accepted = accepted
         self._undo_ms = undo_ms
+        self._routes = routes
 
     # --- looking ------------------------------------------------------------------------------------
 
@@ -52,11 +55,20 @@ class Desk:
         self, wanted: Selection, *, limit: int, sort: Sort, after: Seq | None
     ) -> tuple[list[JsonObject], Seq | None]:
         """Returns requests, and the number to go on after: None where nothing is left to look at."""
-        return await self._reader.page(wanted, limit=limit, sort=sort, after=after)
+        rows, following = await self._reader.page(wanted, limit=limit, sort=sort, after=after)
+        standing = self.standing()
+        return [explained(row, standing) for row in rows], following
 
     async def show(self, request_id: str, *, with_text: bool) -> JsonObject | None:
         """Returns everything about one request, found by its id or by the requester's own; None where there is none."""
-        return await self._reader.show(request_id, with_text=with_text)
+        found = await self._reader.show(request_id, with_text=with_text)
+        return None if found is None else explained(found, self.standing())
+
+    def standing(self) -> Standing:
+        """Returns what requests may wait for."""
+        return Standing(
+            self._board.standing(), {name: pause.actor for name, pause in self._store.paused_routes.items()}
+        )
 
     async def actions(self, limit: int) -> list[JsonObject]:
         return await self._reader.actions(limit)
@@ -114,6 +126,10 @@ class Desk:
             await self._store.pause(tier, actor, now_ms)
             self._board.pause(tier, Pause(now_ms, actor))
             log.warning("desk.tier_paused", tier=tier, actor=actor)
+
+    def routes(self) -> Sequence[str]:
+        """Returns those that there are, and those that are still held back."""
+        return list(dict.fromkeys([*self._routes(), *self._store.paused_routes]))
 
     def paused_routes(self) -> Mapping[str, Pause]:
         return self._store.paused_routes

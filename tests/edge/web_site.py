@@ -110,6 +110,7 @@ async def serving(store: Store, folder: Path, clock: FakeClock, tcp: TcpOptions 
             max_ttl_ms=7 * 86_400_000,
             answered=Wakeup(),
             accepted=Wakeup(),
+            routes=lambda: ["frost", "talk"],
         )
         found: list[Api] = []
 

@@ -163,8 +163,11 @@ class BulkDone(BaseModel):
     outcomes: list[Ordered]
 
 
-class Tiers(BaseModel):
-    tiers: list[str]
+class Held(BaseModel):
+    """What the order was about."""
+
+    tiers: list[str] = []
+    routes: list[str] = []
 
 
 def _is_base64(text: str) -> str:
