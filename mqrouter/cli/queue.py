@@ -39,7 +39,13 @@ for part in (export_command, import_command):
 @config_option
 @selection_options
 @click.option("--all", "is_all", is_flag=True, help="Also requests that are answered or over.")
-@click.option("--sort", type=click.Choice(["newest", "oldest"]), default="newest", show_default=True)
+@click.option(
+    "--sort",
+    type=click.Choice(["newest", "oldest", "priority", "expiry", "attempts"]),
+    default="newest",
+    show_default=True,
+    help="The last three list what waits for a decision or a tier: who is served next, expires first, failed most.",
+)
 @click.option("-n", "--limit", default=50, show_default=True, type=click.IntRange(1, 10_000))
 @click.option("--after", type=click.IntRange(0), metavar="N", help="The next page: where the one before ended.")
 @click.option("--json", "is_json", is_flag=True, help="A JSON list on standard output.")

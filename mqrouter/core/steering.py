@@ -13,8 +13,13 @@ MAX_ORDERED = 500
 
 
 class Sort(StrEnum):
+    """All but the first two list what waits, and nothing else."""
+
     NEWEST = "newest"
     OLDEST = "oldest"
+    PRIORITY = "priority"  # in the order of service
+    EXPIRY = "expiry"  # what expires first
+    ATTEMPTS = "attempts"  # what was tried most often, of what was tried in vain
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +39,11 @@ class Selection:
     newer_than_s: float | None = None
     error: str | None = None
     text: str | None = None
+
+    @property
+    def reads_texts(self) -> bool:
+        """True where the text of every request has to be read."""
+        return self.error is not None or self.text is not None
 
     @property
     def is_everything(self) -> bool:

@@ -33,6 +33,7 @@ PARTIAL = (
     "requests_resting",
     "requests_expiring",
     "requests_dropped",
+    "requests_attempted",
     "calls_open",
     "outbox_waiting",
     "outbox_giving_up",

@@ -62,6 +62,40 @@ async def test_pages_follow_one_another_without_gap_or_repetition(api: Api) -> N
         assert found == [f"d{number}" for number in expected]
 
 
+async def paged(api: Api, query: str) -> list[str]:
+    found: list[str] = []
+    after = ""
+    while True:
+        status, body = await api.ask("GET", f"/v1/requests?{query}{after}")
+        assert status == 200, body
+        found += [row["device"] for row in body["requests"]]
+        if body["next"] is None:
+            return found
+        after = f"&after={body['next']}"
+
+
+async def test_what_waits_is_listed_by_who_is_next_what_expires_and_what_failed(api: Api) -> None:
+    names = await api.queue(*"abcdefg")
+    await api.queue("x", route="talk")
+    for name, priority in zip(names, (0, 5, 0, 9, 5, 9, 0), strict=True):
+        await api.ask("POST", f"/v1/requests/{name}/priority", json={"priority": priority})
+    for name, ttl_s in zip(names, (70, 10, 40, 30, 60, 20, 50), strict=True):
+        await api.ask("POST", f"/v1/requests/{name}/ttl", json={"ttl_s": ttl_s})
+    served = [row.device for row in await api.store.claim("hub", ["hub>edge"], 9, START_MS)]
+    await api.store.release_leases(START_MS)
+    assert await paged(api, "sort=priority&limit=3") == served
+    assert served[:4] == ["d", "f", "b", "e"]
+    assert await paged(api, "sort=expiry&limit=2") == ["b", "f", "d", "c", "g", "e", "a", "x"]
+    assert await paged(api, "sort=expiry&limit=2&route=frost&priority=0") == ["c", "g", "a"]
+    assert await paged(api, "sort=expiry&state=delivered") == []
+    for number in (3, 2):
+        await api.fails(number, "HTTP 503")
+        await api.store.wake_due(START_MS + 60_000)
+    tried = await paged(api, "sort=attempts&limit=1")
+    assert tried == ["f", "d", "b"]
+    assert (await api.ask("GET", "/v1/requests?sort=attempts&after=999"))[1] == {"requests": [], "next": None}
+
+
 async def test_filters_narrow_and_join(api: Api) -> None:
     await api.queue("a", "b")
     await api.queue("c", tiers=("edge",), route="talk")
@@ -321,7 +355,7 @@ async def test_dropped_request_comes_back(api: Api) -> None:
     (name,) = await api.queue("a")
     assert (await api.ask("POST", f"/v1/requests/{name}/drop"))[1]["is_changed"]
     assert await devices(api, "state=pending") == []
-    assert (await shown(api, name))["waits_because"] == "dropped: ends in 1.0 d unless undone"
+    assert (await shown(api, name))["waits_because"] == "dropped: ends in 1.0 h unless undone"
     _, dry = await api.ask("POST", "/v1/bulk/cancel", json={"all": True, "dry_run": True})
     assert dry["matched"] == 0, "what was dropped is there to be brought back"
     _, done = await api.ask("POST", "/v1/bulk/undo", json={"all": True})
