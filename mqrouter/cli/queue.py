@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import Any
 from urllib.parse import quote
 
 import click
@@ -12,13 +12,12 @@ import click
 from mqrouter.cli import steer
 from mqrouter.cli.common import Exit, config_option, echo_json, load_or_exit
 from mqrouter.cli.daemon import open_database, order_daemon, reason_of, standing_of_daemon
+from mqrouter.cli.listing import Listing, block_of, list_or_exit, say_as_of
 from mqrouter.cli.purge import purge
-from mqrouter.cli.selection import filter_of, selection_of, selection_options
+from mqrouter.cli.selection import filter_of, selection_options
 from mqrouter.cli.tables import format_age, format_table, printable, printable_block
 from mqrouter.cli.transfer import export_command, import_command
-
-if TYPE_CHECKING:
-    from mqrouter.core.waiting import Standing
+from mqrouter.cli.watch import watch
 
 INDENT = " " * 12
 WAITING = ("received", "pending", "leased")
@@ -48,11 +47,30 @@ for part in (export_command, import_command):
 )
 @click.option("-n", "--limit", default=50, show_default=True, type=click.IntRange(1, 10_000))
 @click.option("--after", type=click.IntRange(0), metavar="N", help="The next page: where the one before ended.")
+@click.option(
+    "--watch",
+    "every_s",
+    is_flag=False,
+    flag_value=2.0,
+    default=None,
+    type=click.FloatRange(0.2, 3600),
+    metavar="[SECONDS]",
+    help="Look again every 2 seconds, or as many, until Ctrl-C; on a terminal.",
+)
 @click.option("--json", "is_json", is_flag=True, help="A JSON list on standard output.")
 def list_command(
-    config: Path | None, is_all: bool, sort: str, limit: int, after: int | None, is_json: bool, **given: Any
+    config: Path | None,
+    is_all: bool,
+    sort: str,
+    limit: int,
+    after: int | None,
+    every_s: float | None,
+    is_json: bool,
+    **given: Any,
 ) -> None:
     """List requests; without --state or --all those that wait for an answer. Exit 3 where there is none.
+
+    REASON is why a request waits right now, or how it ended.
 
     \b
     Examples:
@@ -63,7 +81,14 @@ def list_command(
     if not is_all:
         wanted.setdefault("state", list(WAITING))
     is_narrowed = is_all or any(value not in (None, ()) for value in given.values())
-    _list(config, wanted, sort, limit, after, is_json, "no such request" if is_narrowed else "nothing waits")
+    nothing = "no such request" if is_narrowed else "nothing waits"
+    settings, listing = load_or_exit(config).settings, Listing(wanted, sort, limit, after)
+    if every_s is None:
+        list_or_exit(settings, listing, is_json, nothing)
+    elif is_json:
+        raise click.UsageError("--watch is for people to look at: leave --json out")
+    else:
+        watch(lambda: block_of(settings, listing, nothing), every_s)
 
 
 @command.command("search")
@@ -82,40 +107,8 @@ def search(config: Path | None, words: str, limit: int, is_json: bool, **given: 
     wanted = filter_of(given)
     if "text" in wanted:
         raise click.UsageError("the words to look for are given already: leave --text out")
-    _list(config, {**wanted, "text": words}, "newest", limit, None, is_json, "no such request")
-
-
-def _list(
-    config: Path | None, wanted: dict[str, Any], sort: str, limit: int, after: int | None, is_json: bool, nothing: str
-) -> NoReturn:
-    from mqrouter.core.steering import Sort
-    from mqrouter.core.waiting import explained
-    from mqrouter.edge.store.reading import gateway_now, last_known, page_of
-    from mqrouter.edge.system import machine_clocks
-
-    found: list[dict[str, Any]] = []
-    settings = load_or_exit(config).settings
-    standing = standing_of_daemon(settings.control_socket)
-    with open_database(settings.database) as db:
-        now = gateway_now(db, machine_clocks())
-        while True:  # a page that looked far and found little says where to look on
-            page = page_of(db, selection_of(wanted), limit=limit - len(found), now=now, sort=Sort(sort), after=after)
-            found += page.rows
-            after = page.next
-            if after is None or len(found) == limit:
-                break
-        standing = standing or last_known(db, now)
-    found = [explained(row, standing) for row in found]
-    if is_json:
-        echo_json(found)
-    elif found:
-        click.echo(_table(found))
-        _say_as_of(standing, found)
-    else:
-        click.echo(nothing, err=True)
-    if found and after is not None:
-        click.echo(f"there may be more: --after {after}", err=True)
-    raise SystemExit(Exit.OK if found else Exit.NOTHING_FOUND)
+    wanted |= {"text": words}
+    list_or_exit(load_or_exit(config).settings, Listing(wanted, "newest", limit, None), is_json, "no such request")
 
 
 @command.command("stats")
@@ -177,7 +170,7 @@ def show(config: Path | None, request_id: str, with_text: bool, is_json: bool) -
         echo_json(found)
     else:
         click.echo(_card(found))
-        _say_as_of(standing, [found])
+        say_as_of(standing, [found])
 
 
 @command.command("pause")
@@ -260,39 +253,8 @@ def _steer_tiers(config: Path | None, tiers: tuple[str, ...], routes: tuple[str,
             click.echo(f"{done} {name}")
 
 
-def _say_as_of(standing: Standing, rows: list[dict[str, Any]]) -> None:
-    if not standing.is_live and any(row["waits_because"] for row in rows):
-        click.echo("the daemon is not running: why they wait is what was known last", err=True)
-
-
 def _time_of(at_ms: int) -> datetime:
     return datetime.fromtimestamp(at_ms / 1000)
-
-
-def _table(rows: list[dict[str, Any]]) -> str:
-    headers = ("ID", "STATE", "AGE", "DEVICE", "ROUTE", "TIER", "WAITS FOR", "NEXT TRY", "TRIES", "REASON")
-    return format_table(
-        headers,
-        [
-            (
-                row["id"],
-                row["state"],
-                format_age(row["age_s"]),
-                row["device"],
-                row["route"],
-                row["tier"],
-                row["waiting_for"],
-                format_age(row["next_attempt_in_s"]),
-                row["attempts"],
-                row["waits_because"] or _end_of(row),
-            )
-            for row in rows
-        ],
-    )
-
-
-def _end_of(row: dict[str, Any]) -> str | None:
-    return f"{row['reason']}: {row['detail']}" if row["reason"] and row["detail"] else row["reason"]
 
 
 def _card(row: dict[str, Any]) -> str:
