@@ -1,4 +1,4 @@
-"""The queue's commands as an operator uses them: what waits and why, routes held back, drops undone, a look repeated."""
+"""The queue's commands as operators use them: what waits and why, routes held back, drops undone, a look repeated."""
 
 from __future__ import annotations
 
