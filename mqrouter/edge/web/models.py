@@ -8,6 +8,7 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from mqrouter.core.decode import MAX_PRIORITY
+from mqrouter.core.feedback import Verdict
 from mqrouter.core.request import Kept
 from mqrouter.core.states import State
 from mqrouter.core.steering import Selection, Sort
@@ -52,7 +53,10 @@ class Filter(Model):
 
 
 class PageQuery(Filter):
-    sort: Sort = Sort.NEWEST
+    sort: Sort = Field(
+        Sort.NEWEST,
+        description="priority (who is served next), expiry and attempts list what waits for a decision or a tier",
+    )
     limit: int = Field(50, ge=1, le=MAX_PAGE)
     after: int | None = Field(None, ge=0, le=MAX_SEQ, description="`next` of the page before")
 
@@ -66,7 +70,7 @@ class ActionsQuery(Model):
 
 
 class Requests(BaseModel):
-    """One page, without the texts."""
+    """One page, without the texts; `waits_because` says why each waits right now."""
 
     requests: list[dict[str, Any]]
     next: int | None = Field(description="null at the end; a page may be empty and still have one: look on there")
@@ -138,6 +142,14 @@ class BulkTtl(Bulk, TtlArguments):
     pass
 
 
+class BulkDrop(Bulk):
+    pass
+
+
+class BulkUndo(Bulk):
+    """Of what was dropped."""
+
+
 class Ordered(BaseModel):
     """What became of one request."""
 
@@ -155,8 +167,27 @@ class BulkDone(BaseModel):
     outcomes: list[Ordered]
 
 
-class Tiers(BaseModel):
-    tiers: list[str]
+class FeedbackBody(Model):
+    """A verdict on an answer; of a request without one only the route can be judged."""
+
+    verdict: Verdict
+    route: Text | None = Field(
+        None, description="with wrong_route: the right one; without it nothing is learnt from it"
+    )
+    note: Text | None = Field(None, description="why, for people")
+
+
+class FeedbackDone(BaseModel):
+    request: str
+    verdict: Verdict
+    route: str | None
+
+
+class Held(BaseModel):
+    """What the order was about."""
+
+    tiers: list[str] = []
+    routes: list[str] = []
 
 
 def _is_base64(text: str) -> str:
