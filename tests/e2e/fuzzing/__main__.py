@@ -26,6 +26,7 @@ def main() -> int:
     parser.add_argument("--examples", type=int, default=300, metavar="N", help="per operation, as operator (300)")
     parser.add_argument("--mutations", type=int, default=50_000, metavar="N", help="requests broken at random (50000)")
     parser.add_argument("--seed", type=int, default=1, metavar="S", help="what is generated (1)")
+    parser.add_argument("--only", default="", metavar="PATH", help="operations with this in their path")
     options = parser.parse_args()
     started_s = time.monotonic()
 
@@ -35,7 +36,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="mqrouter-fuzz-") as folder, fuzzed_site(Path(folder)) as site:
         problems = why_not_refused(site)
         say(f"{len(problems)} problems  forged requests")
-        generated = fuzz(site, options.examples, options.seed, say)
+        generated = fuzz(site, options.examples, options.seed, say, options.only)
         hostile = assault(site, options.mutations, options.seed, say)
     problems += generated.problems + hostile.problems
     for problem in problems[:SHOWN]:
