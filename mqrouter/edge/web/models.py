@@ -188,6 +188,7 @@ class Imported(Model):
     content_type: Text | None = None
     reply_topic: str | None = Field(None, min_length=1, max_length=65_535)
     correlation: Annotated[str, Field(pattern=r"^([0-9a-f]{2})*$", max_length=131_070)] | None = None
+    traceparent: Text | None = Field(None, description="of the sender's trace; one that is not valid is left out")
 
     @model_validator(mode="after")
     def _has_one_payload(self) -> Imported:
@@ -198,7 +199,7 @@ class Imported(Model):
     def kept(self) -> Kept:
         payload = base64.b64decode(self.payload_base64 or "") if self.payload is None else self.payload.encode()
         correlation = None if self.correlation is None else bytes.fromhex(self.correlation)
-        return Kept(self.topic, payload, self.content_type, self.reply_topic, correlation)
+        return Kept(self.topic, payload, self.content_type, self.reply_topic, correlation, self.traceparent)
 
 
 class ImportBody(Model):
