@@ -12,6 +12,7 @@ from mqrouter.core.events import Done, TierCall, TierEvent
 from mqrouter.core.records import Accepted, OutboxRow, StoredRequest
 from mqrouter.core.request import Refused, Request
 from mqrouter.core.traces import PROPERTY, Kind, Span, TraceContext, of_request
+from mqrouter.errors import MqrouterError
 from mqrouter.flow.judge import Judgement
 from mqrouter.flow.ports import SpanSink, TierClient
 
@@ -185,7 +186,7 @@ class _Followed:
         except GeneratorExit:
             raise  # whoever asked has heard enough
         except BaseException as failure:
-            error = str(failure) or "cut off"
+            error = str(failure) if isinstance(failure, MqrouterError) else type(failure).__name__
             attributes["error.type"] = type(failure).__name__
             raise
         finally:
