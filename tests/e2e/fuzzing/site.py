@@ -21,6 +21,8 @@ DEVICE = "okapi-shed"
 """For those who may look."""
 TRACES = ("Traceback", 'File "', "site-packages", "aiohttp")
 """What no answer says of what is inside."""
+NAMES = {"/v1/tiers/": ["hub"], "/v1/routes/": ["frost"], "/v1/orders/": ["purge", "vacuum", "feedback"]}
+"""What there is, by the beginning of the path that names it; else requests."""
 TIMEOUT_S = 120
 """Not a measure of the daemon: the machine may be slow."""
 ENOUGH = 30
@@ -66,11 +68,10 @@ class FuzzedSite:
             self.ask("POST", "/v1/import", json={"requests": entries}).raise_for_status()
 
     def known(self, path: str) -> Sequence[str]:
-        """Names that mean something in this path of the description: of requests, tiers or orders."""
-        if path.startswith("/v1/tiers/"):
-            return ["hub"]
-        if path.startswith("/v1/orders/"):
-            return ["purge", "vacuum", "feedback"]
+        """Names that mean something in this path of the description: of requests, tiers, routes or orders."""
+        for start, names in NAMES.items():
+            if path.startswith(start):
+                return names
         return [row["id"] for row in self.rows()]
 
 
