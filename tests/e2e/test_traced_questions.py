@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import paho.mqtt.client as paho
@@ -29,6 +30,14 @@ def config(url: str, more: str = "") -> str:
     return f'[traces]\nenabled = true\nendpoint = "{url}"\n{more}'
 
 
+@contextmanager
+def traced_site(folder: Path, text: str) -> Iterator[Site]:
+    """The SDK is a second more to import where the machine is slow."""
+    with running_site(folder, text=text, is_started=False) as site:
+        site.gateway.launch().wait_for_event("daemon.ready", timeout_s=60.0)
+        yield site
+
+
 @pytest.fixture(scope="module")
 def collector() -> Iterator[Collector]:
     with collecting() as collector:
@@ -37,7 +46,7 @@ def collector() -> Iterator[Collector]:
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory, collector: Collector) -> Iterator[Site]:
-    with running_site(tmp_path_factory.mktemp("site"), text=config(collector.url)) as site:
+    with traced_site(tmp_path_factory.mktemp("site"), config(collector.url)) as site:
         yield site
 
 
@@ -145,13 +154,13 @@ def test_failed_attempts_and_refusals_say_why(site: Site, collector: Collector) 
 
 
 def test_wait_over_a_restart_is_one_trace(tmp_path: Path, collector: Collector) -> None:
-    with running_site(tmp_path, text=config(collector.url, "device = true")) as site:
+    with traced_site(tmp_path, config(collector.url, "device = true")) as site:
         site.tier.stop()
         ask(site, "moth", "will it freeze for the moth?")
         row = site.gateway.wait_for_request(device="moth", state="pending")
         site.gateway.stop()
         (accept,) = collector.wait_for(lambda span: span.attributes.get("mqrouter.request_id") == row["id"])
-        site.gateway.start()
+        site.gateway.launch().wait_for_event("daemon.ready", timeout_s=60.0)
         with site.requester() as requester:
             requester.subscribe("mqrouter/farm/answer/#")
             site.tier.start()
@@ -164,7 +173,7 @@ def test_wait_over_a_restart_is_one_trace(tmp_path: Path, collector: Collector) 
 
 
 def test_collector_that_is_away_changes_nothing(tmp_path: Path) -> None:
-    with running_site(tmp_path, text=config(f"http://127.0.0.1:{free_port()}/v1/traces")) as site:
+    with traced_site(tmp_path, config(f"http://127.0.0.1:{free_port()}/v1/traces")) as site:
         with site.requester() as requester:
             requester.subscribe("mqrouter/farm/answer/#")
             requester.publish_at_once("mqrouter/farm/ask/elk", [f"will it freeze tonight, {n}?" for n in range(20)])
