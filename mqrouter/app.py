@@ -62,6 +62,7 @@ from mqrouter.flow.room import Room
 from mqrouter.flow.supervise import Supervisor
 from mqrouter.flow.telemetry import TimedEmbedder
 from mqrouter.flow.tiers import TierBoard
+from mqrouter.flow.tracing import NoTraces, Traces
 from mqrouter.flow.upkeep import Upkeep
 from mqrouter.flow.wakeup import Wakeup
 from mqrouter.gauges import Gauges
@@ -103,6 +104,7 @@ class Daemon:
         """Returns after an ordered stop. Raises StoreLockedError, ModelFileError, ConfigError or what broke."""
         settings = self._settings
         async with AsyncExitStack() as stack:
+            self._traces = await self._open_traces(stack)
             self._disk = Disk(settings.gateway.data_dir, settings.disk.thresholds)
             self._database = await self._open_database(stack)
             self._salvage = latest_report(settings.gateway.data_dir)
@@ -123,7 +125,7 @@ class Daemon:
             await self._build_lanes(stack)
             self._monitor = LoopMonitor(self._manager, self._status_line, self._metrics.lagged)
             self._report = self._build_report()
-            gauges = Gauges(self._report, Space(self._database), Sensors(), self.ready.is_set)
+            gauges = Gauges(self._report, Space(self._database), Sensors(), self.ready.is_set, self._spans)
             self.exposition = Exposition(self._metrics, gauges, gauges.refresh)
             self._desk = await self._build_desk(stack)
             self._build_bulletin()
@@ -135,6 +137,13 @@ class Daemon:
                 await self._stop.wait()
                 await self._drain(supervisor)
         log.info("daemon.stopped")
+
+    async def _open_traces(self, stack: AsyncExitStack) -> Traces:
+        export = wiring.span_export(self._settings)
+        self._spans: Mapping[str, int] = {} if export is None else export.counts
+        if export is None:
+            return NoTraces()
+        return wiring.tracing(self._settings, await stack.enter_async_context(export))
 
     async def _recover(self) -> Recovery:
         """The gateway's time goes on where it stood, and so does every request."""
@@ -187,6 +196,7 @@ class Daemon:
             accepted=self._accepted,
             answered=self._answered,
             telemetry=self._metrics,
+            traces=self._traces,
             disk=lambda: self._room.level,
             feedbacks=Feedbacks(
                 self._store,
@@ -204,6 +214,7 @@ class Daemon:
             max_in_flight=settings.mqtt.max_inflight_answers,
             answered=self._answered,
             telemetry=self._metrics,
+            traces=self._traces,
             finished=self._events.finished,
         )
         self._upkeep = Upkeep(
@@ -236,7 +247,11 @@ class Daemon:
             meter = self._meters.get(name)
             attempts = Attempts(
                 name,
-                Metered(client, nobody if meter is None else meter.call_of, partial(self._metrics.used, name)),
+                Metered(
+                    self._traces.follow(name, client),
+                    nobody if meter is None else meter.call_of,
+                    partial(self._metrics.used, name),
+                ),
                 wiring.attempt_limits(self._settings, tier),
                 self._store,
                 self._board,
@@ -256,6 +271,7 @@ class Daemon:
                 concurrency=tier.concurrency,
                 refresh_load=self._load.refresh,
                 telemetry=self._metrics,
+                traces=self._traces,
             )
             self._lanes.append(lane)
             self._attempts.append(attempts)
@@ -353,6 +369,7 @@ class Daemon:
             new_id=_new_id,
             accepted=self._accepted,
             answered=self._answered,
+            traces=self._traces,
         )
         routes = api.routes(
             self._desk,
@@ -409,6 +426,7 @@ class Daemon:
             topics=wiring.topic_map(self._settings),
             refresh_load=self._load.refresh,
             telemetry=self._metrics,
+            traces=self._traces,
             decided=self._events.decided,
         )
         supervisor.start({"decide": self._decide.run} | {f"lane.{lane.name}": lane.run for lane in self._lanes})

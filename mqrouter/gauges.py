@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 
 import structlog
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily, Metric
@@ -25,6 +26,7 @@ from mqrouter.report import Report
 log = structlog.get_logger("metrics")
 
 MB = 1e6
+NO_SPANS: Mapping[str, int] = MappingProxyType({})
 WAITING = tuple(state for state in State if state not in TERMINAL)
 SENSORS = {
     Kind.POWER_W: ("power_watts", "Power of one of the board's rails."),
@@ -46,11 +48,19 @@ class Read:
 class Gauges(Collector):
     """`refresh` first, `collect` then: the one may wait, the other may not."""
 
-    def __init__(self, report: Report, space: Space, sensors: Sensors, is_ready: Callable[[], bool]) -> None:
+    def __init__(
+        self,
+        report: Report,
+        space: Space,
+        sensors: Sensors,
+        is_ready: Callable[[], bool],
+        spans: Mapping[str, int] = NO_SPANS,
+    ) -> None:
         self._report = report
         self._space = space
         self._sensors = sensors
         self._is_ready = is_ready
+        self._spans = spans
         self._read = Read({}, None, ())
         self._turn = asyncio.Lock()
         """Counters of energy go on from where the last reading stood: one reading at a time."""
@@ -82,6 +92,12 @@ class Gauges(Collector):
         yield from self._workers()
         yield from self._storage()
         yield from self._power()
+        spans = _counter(
+            "trace_spans", "Spans for the collector: exported, failed, dropped (too many waited).", "result"
+        )
+        for result, number in self._spans.items():
+            spans.add_metric([result], number)
+        yield spans
 
     def _requests(self) -> Iterator[Metric]:
         report = self._report

@@ -474,6 +474,17 @@ class LogSettings(Section):
         return self
 
 
+class TraceSettings(Section):
+    """Spans of each question's life, for an OpenTelemetry collector; needs the extra `otel`."""
+
+    enabled: bool = Field(False, description="send spans to a collector")
+    endpoint: str = Field("http://127.0.0.1:4318/v1/traces", pattern=URL, description="its address for OTLP over HTTP")
+    sample_ratio: Probability = Field(
+        1.0, description="share of the questions whose senders have no trace of their own"
+    )
+    device: bool = Field(False, description="name the device in spans, but for private questions")
+
+
 class Http(Section):
     """The API over TCP; on this machine it is always there, on the socket in data_dir."""
 
@@ -533,6 +544,7 @@ class Settings(Section):
     privacy: Privacy = Field(default_factory=Privacy)
     retry: Retry = Field(default_factory=Retry)
     log: LogSettings = Field(default_factory=LogSettings)
+    traces: TraceSettings = Field(default_factory=TraceSettings)
     http: Http = Field(default_factory=Http)
     service: Service = Field(default_factory=Service)
     prompts: dict[Name, str] = Field(default_factory=dict)

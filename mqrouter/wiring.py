@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -25,12 +26,14 @@ from mqrouter.core.privacy import Privacy
 from mqrouter.core.spending import Meter, TierLimits
 from mqrouter.core.topics import TopicMap, build_topic_map
 from mqrouter.core.warmth import WarmRule, parse_hours
+from mqrouter.edge import spans
 from mqrouter.edge.chat import ChatOptions, ChatWorker, Launch
 from mqrouter.edge.discovery_file import DiscoveryFile
 from mqrouter.edge.embedder import EmbeddingModel, LlamaEmbedder
 from mqrouter.edge.example_vectors import ExampleVectors, Matrix
 from mqrouter.edge.memory import Memory
 from mqrouter.edge.mqtt.options import LinkOptions, TlsFiles
+from mqrouter.edge.spans import SpanExport, SpanOptions
 from mqrouter.edge.upstream import OllamaOptions, OllamaWire, OpenAiWire, UpstreamClient, UpstreamOptions
 from mqrouter.edge.web.options import TcpOptions, WebOptions
 from mqrouter.errors import ConfigError, ModelFileError, Problem
@@ -40,6 +43,8 @@ from mqrouter.flow.home_assistant import HomeAssistant
 from mqrouter.flow.judge import Judge, RoutePlan
 from mqrouter.flow.local_answer import LocalRules
 from mqrouter.flow.local_model import Keeper, KeepLimits
+from mqrouter.flow.ports import SpanSink
+from mqrouter.flow.tracing import Tracing
 from mqrouter.models.catalogue import Purpose
 from mqrouter.models.loading import LoadProfile, embedder_max_tokens, load_embedder
 from mqrouter.models.store import ModelFile, quick_check, resolve
@@ -83,6 +88,20 @@ def _token(reference: Secret | None, key: str) -> SecretStr | None:
     if token is not None and len(token.get_secret_value()) < MIN_TOKEN_CHARS:
         raise ConfigError([Problem(key, f"a token has at least {MIN_TOKEN_CHARS} characters: make one by chance")])
     return token
+
+
+def span_export(settings: Settings) -> SpanExport | None:
+    """Returns what sends spans, not yet begun; None where that is off. Raises ConfigError without the extra."""
+    if not settings.traces.enabled:
+        return None
+    if (why := spans.why_missing()) is not None:
+        raise ConfigError([Problem("traces.enabled", why)])
+    return SpanExport(SpanOptions(settings.traces.endpoint, settings.gateway.name, __version__))
+
+
+def tracing(settings: Settings, sink: SpanSink) -> Tracing:
+    rules = settings.traces
+    return Tracing(sink, time.time_ns, ratio=rules.sample_ratio, tells_device=rules.device)
 
 
 def request_limits(settings: Settings) -> Limits:

@@ -55,7 +55,7 @@ class MetricStage:
             "lag_ms": lambda share: 0.0,
             "memory": SimpleNamespace(resident_mb=lambda pid: 206.0 if pid == 77 else None),
         }
-        self.gauges = Gauges(Report(**parts), Space(database), Sensors(sys), lambda: True)
+        self.gauges = Gauges(Report(**parts), Space(database), Sensors(sys), lambda: True, {"exported": 7})
         self.exposition = Exposition(self.metrics, self.gauges, self.gauges.refresh)
 
     def tell_everything(self) -> None:

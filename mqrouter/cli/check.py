@@ -39,7 +39,8 @@ def command(config: Path | None, *, as_json: bool) -> None:
         loaded = load(find_config(config, os.environ), os.environ)
     except ConfigError as error:
         _reject(error.problems, as_json=as_json)
-    if wrong := [loaded.problem(path, message) for path, message in _head_problems(loaded.settings)]:
+    found = [*_head_problems(loaded.settings), *_trace_problems(loaded.settings)]
+    if wrong := [loaded.problem(path, message) for path, message in found]:
         _reject(wrong, as_json=as_json)
     warnings = [loaded.problem(path, message) for path, message in _warnings(loaded.settings)]
     if as_json:
@@ -71,6 +72,15 @@ def _head_problems(settings: Settings) -> Iterator[tuple[KeyPath, str]]:
     for path, name in configured_strategies(settings).items():
         if (why := why_no_head(settings, name, fingerprint)) is not None:
             yield path, f'"{name}" needs a trained head: {why}'
+
+
+def _trace_problems(settings: Settings) -> Iterator[tuple[KeyPath, str]]:
+    if not settings.traces.enabled:
+        return
+    from mqrouter.edge.spans import why_missing
+
+    if (why := why_missing()) is not None:
+        yield ("traces", "enabled"), why
 
 
 def _warnings(settings: Settings) -> Iterator[tuple[KeyPath, str]]:

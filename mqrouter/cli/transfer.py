@@ -14,7 +14,7 @@ from mqrouter.cli.common import Exit, config_option, confirm, load_or_exit
 from mqrouter.cli.daemon import open_database, order_daemon, reason_of
 from mqrouter.cli.selection import filter_of, selection_of, selection_options
 
-FIELDS = ("topic", "payload", "payload_base64", "content_type", "reply_topic", "correlation")
+FIELDS = ("topic", "payload", "payload_base64", "content_type", "reply_topic", "correlation", "traceparent")
 STEP_BYTES = 256 * 1024
 STEP_LINES = 200
 

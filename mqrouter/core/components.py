@@ -24,6 +24,7 @@ COMPONENTS = frozenset(
         "routing",
         "store",
         "tier",
+        "traces",
         "upkeep",
         "upstream",
     }

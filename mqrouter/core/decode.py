@@ -24,6 +24,7 @@ from mqrouter.core.request import (
     RequestId,
 )
 from mqrouter.core.topics import TopicMap, TopicRule
+from mqrouter.core.traces import PROPERTY, carried
 from mqrouter.errors import ErrorCode, RequestError
 
 ROLES = frozenset({"system", "user", "assistant"})
@@ -60,7 +61,13 @@ def decode(
         reply = reply and replace(reply, client_id=_apparent_id(incoming, limits) or reply.client_id)
         return Refused(request_id, incoming, error.code, error.message, device, reply, payload_hash, now_ms)
     assert reply is not None  # a topic or response topic that gives no address was refused just now
-    reply = replace(reply, client_id=question.client_id, form=question.form, max_bytes=question.max_bytes)
+    reply = replace(
+        reply,
+        client_id=question.client_id,
+        form=question.form,
+        max_bytes=question.max_bytes,
+        traceparent=reply.traceparent or question.traceparent,
+    )
     ttls_s = [float(ttl_s) for ttl_s in (incoming.expiry_s, question.ttl_s) if ttl_s is not None]
     ttl_s = min([*(ttls_s or [limits.default_ttl_s]), limits.max_ttl_s])
     return Request(
@@ -151,13 +158,14 @@ def _reply_address(incoming: Incoming, rule: TopicRule | None, topics: TopicMap,
     form = _apparent_form(incoming)
     asked = incoming.response_topic
     if asked is not None and topics.why_not_answerable(asked, device) is None:
-        return ReplyAddress(asked, incoming.correlation, None, form)
+        return ReplyAddress(asked, incoming.correlation, None, form, traceparent=carried(incoming.traceparent))
     if rule is None or incoming.topic is None or not rule.device_of(incoming.topic):
         return None
     own = rule.answer_topic(incoming.topic)
     if topics.why_not_own(own) is not None:
         return None
-    return ReplyAddress(own, incoming.correlation, rule.id_of(incoming.topic), form)
+    named = rule.id_of(incoming.topic)
+    return ReplyAddress(own, incoming.correlation, named, form, traceparent=carried(incoming.traceparent))
 
 
 def _apparent_form(incoming: Incoming) -> Form:
@@ -206,6 +214,7 @@ def _from_json(value: JsonObject, topic_id: str | None, limits: Limits) -> Quest
         has_own_messages="messages" in value,
         wants_progress=boolean(value, "progress"),
         accepts_provisional=boolean(value, "accept_provisional"),
+        traceparent=carried(value.get(PROPERTY)),
     )
 
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 
 from mqrouter.core.cutting import cut_text, cut_to_fit
 from mqrouter.core.request import Answer, Form, JsonObject, OutMessage, ReplyAddress
+from mqrouter.core.traces import PROPERTY
 
 LEAST_MAX_BYTES = 128
 """Room for what the shortest JSON answer holds around its text, less the id, and for a few words."""
@@ -27,7 +28,7 @@ def encode_answer(answer: Answer, reply: ReplyAddress, request_id: str, expires_
         payload=body(answer, reply, request_id),
         correlation=reply.correlation,
         content_type="application/json" if is_json else "text/plain",
-        user_properties=_user_properties(answer, request_id),
+        user_properties=_user_properties(answer, reply, request_id),
         expires_at_ms=expires_at_ms,
     )
 
@@ -66,7 +67,7 @@ def _text_body(answer: Answer, reply: ReplyAddress, _request_id: str) -> bytes:
 def _json_body(answer: Answer, reply: ReplyAddress, request_id: str) -> bytes:
     """Returns the whole answer; where that is too long, it without its details, and its text cut if need be."""
     body: JsonObject = {"id": reply.client_id if reply.client_id is not None else request_id, "status": answer.status}
-    payload = _dumped(body | _said(answer, answer.text or "", is_cut=False) | _details(answer))
+    payload = _dumped(body | _said(answer, answer.text or "", is_cut=False) | _details(answer, reply))
     if reply.max_bytes is None or len(payload) <= reply.max_bytes:
         return payload
     max_bytes = reply.max_bytes
@@ -92,16 +93,17 @@ def _said(answer: Answer, text: str, *, is_cut: bool, is_short: bool = False) ->
     return said | {"truncated": is_cut or answer.is_truncated}
 
 
-def _details(answer: Answer) -> JsonObject:
+def _details(answer: Answer, reply: ReplyAddress) -> JsonObject:
     details = {"route": answer.route, "tier": answer.tier, "model": answer.model, "confidence": answer.confidence}
-    return details | {"latency_ms": answer.latency_ms, "usage": answer.usage}
+    traced = {} if reply.traceparent is None else {PROPERTY: reply.traceparent}
+    return details | {"latency_ms": answer.latency_ms, "usage": answer.usage} | traced
 
 
 def _dumped(value: JsonObject | str) -> bytes:
     return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
 
 
-def _user_properties(answer: Answer, request_id: str) -> tuple[tuple[str, str], ...]:
+def _user_properties(answer: Answer, reply: ReplyAddress, request_id: str) -> tuple[tuple[str, str], ...]:
     pairs = {
         "mq-id": request_id,
         "mq-status": "provisional" if answer.is_provisional else str(answer.error or answer.status),
@@ -109,6 +111,7 @@ def _user_properties(answer: Answer, request_id: str) -> tuple[tuple[str, str], 
         "mq-tier": answer.tier,
         "mq-model": answer.model,
         "mq-latency-ms": str(answer.latency_ms),
+        PROPERTY: reply.traceparent,
     }
     return tuple((name, _property_text(value)) for name, value in pairs.items() if value is not None)
 

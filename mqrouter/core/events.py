@@ -17,6 +17,8 @@ class TierCall:
     messages: tuple[Message, ...]
     deadline_s: float
     """Limit of this attempt from its start, seconds; never beyond the request's time to live."""
+    traceparent: str | None = None
+    """The span that this call is part of, for the server's own traces."""
 
 
 @dataclass(frozen=True, slots=True)

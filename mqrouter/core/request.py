@@ -29,6 +29,8 @@ class Incoming:
     expiry_s: int | None = None
     cut_from_bytes: int | None = None
     """Length of a payload that was too long to be kept whole."""
+    traceparent: str | None = None
+    """As it came, with the message: see `traces`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +42,7 @@ class Kept:
     content_type: str | None = None
     reply_topic: str | None = None
     correlation: bytes | None = None
+    traceparent: str | None = None
 
 
 class Form(StrEnum):
@@ -58,6 +61,8 @@ class ReplyAddress:
     form: Form
     max_bytes: int | None = None
     """Of the payload."""
+    traceparent: str | None = None
+    """The sender's own, valid; it goes with the question to every tier, and with the answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +93,7 @@ class Question:
     """The sender gave the conversation: nothing is added to it."""
     wants_progress: bool = False
     accepts_provisional: bool = False
+    traceparent: str | None = None
 
     @property
     def chars(self) -> int:

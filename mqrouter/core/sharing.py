@@ -9,7 +9,7 @@ from mqrouter.core.decode import BOM
 from mqrouter.core.records import StoredRequest
 from mqrouter.core.request import Form
 
-OWN_KEYS = ("id", "ttl_s", "priority")
+OWN_KEYS = ("id", "ttl_s", "priority", "traceparent")
 """What may differ: it says who asks, and how urgently, and nothing of what the answer must be."""
 
 

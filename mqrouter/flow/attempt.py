@@ -171,7 +171,7 @@ class Attempts:
         messages = compose(question, judge.prompt_for(request.route), history.messages)
         outgoing = await let_out(messages, why, judge.tiers.get(self.name), judge.privacy)
         is_private = why.is_private or history.holds_private
-        call = TierCall(request.id, outgoing.messages, deadline_s)
+        call = TierCall(request.id, outgoing.messages, deadline_s, request.reply.traceparent)
         try:
             async with asyncio.timeout(deadline_s):
                 with self._progress.begin(request, question) as saying:

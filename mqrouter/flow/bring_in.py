@@ -12,6 +12,7 @@ from mqrouter.core.decode import Limits, decode
 from mqrouter.core.request import Incoming, Kept, Refused, Request, RequestId
 from mqrouter.core.topics import TopicMap
 from mqrouter.flow.ports import Clock, Importing
+from mqrouter.flow.tracing import NoTraces, Traces
 from mqrouter.flow.wakeup import Wakeup
 
 log = structlog.get_logger("desk")
@@ -30,6 +31,7 @@ class BringIn:
         new_id: Callable[[], RequestId],
         accepted: Wakeup,
         answered: Wakeup,
+        traces: Traces | None = None,
     ) -> None:
         self._store = store
         self._clock = clock
@@ -38,11 +40,14 @@ class BringIn:
         self._new_id = new_id
         self._accepted = accepted
         self._answered = answered
+        self._traces = traces or NoTraces()
 
     async def bring_in(self, kept: Sequence[Kept], actor: str) -> dict[str, int]:
         """Returns how many are new, absorbed (their question is here already), reused, refused."""
-        now_ms = self._clock.now_ms()
-        results = await self._store.accept([self._decoded(entry, now_ms) for entry in kept], now_ms)
+        now_ms, started_s = self._clock.now_ms(), self._clock.monotonic_s()
+        items = [self._decoded(entry, now_ms) for entry in kept]
+        results = await self._store.accept(items, now_ms)
+        self._traces.accepted(items, results, self._clock.monotonic_s() - started_s)
         counts = Counter(str(result) for result in results)
         told = ", ".join(f"{number} {what}" for what, number in sorted(counts.items()))
         await self._store.record_action("import", f"{len(kept)} requests: {told}", actor, now_ms)
@@ -62,6 +67,7 @@ class BringIn:
             kept.payload,
             correlation=kept.correlation,
             content_type=kept.content_type,
+            traceparent=kept.traceparent,
         )
         item = self._decode(incoming, now_ms)
         if kept.reply_topic is None or (item.reply is not None and item.reply.topic == kept.reply_topic):

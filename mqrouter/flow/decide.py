@@ -21,6 +21,7 @@ from mqrouter.flow.outgoing import look
 from mqrouter.flow.ports import Clock, Embedder, InHand, Store, Telemetry
 from mqrouter.flow.telemetry import NoTelemetry
 from mqrouter.flow.tiers import TierBoard
+from mqrouter.flow.tracing import NoTraces, Traces
 from mqrouter.flow.wakeup import Wakeup
 from mqrouter.routing.session import Session
 
@@ -47,11 +48,13 @@ class Decide:
         topics: TopicMap = NO_TOPICS,
         refresh_load: Callable[[], Awaitable[None]] = nothing_to_refresh,
         telemetry: Telemetry | None = None,
+        traces: Traces | None = None,
         decided: Callable[[StoredRequest, Judgement], None] = lambda _request, _judgement: None,
     ) -> None:
         self._decided = decided
         self.judge = judge
         self._telemetry = telemetry or NoTelemetry()
+        self._traces = traces or NoTraces()
         self._store = store
         self._embedder = embedder
         self._board = board
@@ -158,7 +161,9 @@ class Decide:
             tiers=self._board.signals(),
             private_by=request.private_by | await look(self.judge.privacy, question, request.topic, request.device),
         )
-        self._telemetry.decided(judgement.decision, self._clock.monotonic_s() - started_s)
+        took_s = self._clock.monotonic_s() - started_s
+        self._telemetry.decided(judgement.decision, took_s)
+        self._traces.decided(request, judgement, took_s)
         plan = judgement.tier_plan
         if judgement.decision.route is None:
             self.abstained += 1

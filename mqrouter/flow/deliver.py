@@ -14,6 +14,7 @@ from mqrouter.core.records import OutboxRow, Seq
 from mqrouter.errors import StoreError, StoreFatalError
 from mqrouter.flow.ports import Broker, Clock, Store, Telemetry
 from mqrouter.flow.telemetry import NoTelemetry
+from mqrouter.flow.tracing import NoTraces, Traces
 from mqrouter.flow.wakeup import Wakeup
 
 log = structlog.get_logger("request")
@@ -42,6 +43,7 @@ class Deliver:
         max_in_flight: int,
         answered: Wakeup,
         telemetry: Telemetry | None = None,
+        traces: Traces | None = None,
         finished: Callable[[OutboxRow], None] = lambda _row: None,
     ) -> None:
         self._finished = finished
@@ -51,6 +53,7 @@ class Deliver:
         self._max_in_flight = max_in_flight
         self._answered = answered
         self._telemetry = telemetry or NoTelemetry()
+        self._traces = traces or NoTraces()
         self._in_flight: dict[int, OutboxRow] = {}
         self._sent_at_s: dict[int, float] = {}
         """Of those in flight, by the monotonic clock."""
@@ -70,7 +73,9 @@ class Deliver:
         row = self._in_flight.pop(number, None)
         if row is not None:
             self._acknowledged.put_nowait((row, publication))
-            self._telemetry.published(self._clock.monotonic_s() - self._sent_at_s.pop(number))
+            took_s = self._clock.monotonic_s() - self._sent_at_s.pop(number)
+            self._telemetry.published(took_s)
+            self._traces.published(row, str(publication), took_s)
         self._answered.give()  # the broker's window has room again
 
     def reconnected(self) -> None:

@@ -14,6 +14,7 @@ from mqrouter.flow.attempt import Attempts, Verdict
 from mqrouter.flow.ports import Clock, Store, Telemetry, TierClient
 from mqrouter.flow.telemetry import NoTelemetry
 from mqrouter.flow.tiers import TierBoard
+from mqrouter.flow.tracing import NoTraces, Traces
 
 log = structlog.get_logger("forward")
 
@@ -40,8 +41,10 @@ class Lane:
         concurrency: int,
         refresh_load: Callable[[], Awaitable[None]] = nothing_to_refresh,
         telemetry: Telemetry | None = None,
+        traces: Traces | None = None,
     ) -> None:
         self._telemetry = telemetry or NoTelemetry()
+        self._traces = traces or NoTraces()
         self.name = name
         self._client = client
         self._attempts = attempts
@@ -120,7 +123,9 @@ class Lane:
 
     async def _timed(self, request: StoredRequest) -> Verdict:
         if request.lease == 1:  # its first attempt at all
-            self._telemetry.waited(self.name, (self._clock.now_ms() - request.received_at_ms) / 1000)
+            waited_s = (self._clock.now_ms() - request.received_at_ms) / 1000
+            self._telemetry.waited(self.name, waited_s)
+            self._traces.waited(request, self.name, waited_s)
         started_s = self._clock.monotonic_s()
         verdict = await self._attempts.make(request)
         self._telemetry.attempted(self.name, verdict.name.lower(), self._clock.monotonic_s() - started_s)

@@ -20,6 +20,7 @@ from mqrouter.errors import ErrorCode, StoreError, StoreFatalError
 from mqrouter.flow.feedback import Feedbacks
 from mqrouter.flow.ports import Broker, Clock, Store, Telemetry
 from mqrouter.flow.telemetry import NoTelemetry
+from mqrouter.flow.tracing import NoTraces, Traces
 from mqrouter.flow.wakeup import Wakeup
 
 log = structlog.get_logger("intake")
@@ -49,6 +50,7 @@ class Intake:
         disk: Callable[[], DiskLevel] = lambda: DiskLevel.ENOUGH,
         feedbacks: Feedbacks | None = None,
         telemetry: Telemetry | None = None,
+        traces: Traces | None = None,
     ) -> None:
         self._store = store
         self._broker = broker
@@ -63,6 +65,7 @@ class Intake:
         self._disk = disk
         self._feedbacks = feedbacks
         self._telemetry = telemetry or NoTelemetry()
+        self._traces = traces or NoTraces()
         self._inbox: deque[Incoming] = deque()
         self._inbox_bytes = 0
         self._arrived = Wakeup()
@@ -126,13 +129,16 @@ class Intake:
             self.counts["retained_ignored"] += 1
         started_s = self._clock.monotonic_s()
         now_ms, dropped = self._clock.now_ms(), self._store.dropped
-        results = await self._accept([self._checked(incoming, now_ms) for incoming in fresh], now_ms)
+        items = [self._checked(incoming, now_ms) for incoming in fresh]
+        results = await self._accept(items, now_ms)
         if verdicts:
             await self._note(verdicts)  # after the questions: they may be about one of them
         for incoming in batch:
             self._broker.acknowledge(incoming)
         if fresh:
-            self._telemetry.accepted(len(fresh), self._clock.monotonic_s() - started_s)
+            took_s = self._clock.monotonic_s() - started_s
+            self._telemetry.accepted(len(fresh), took_s)
+            self._traces.accepted(items, results, took_s)
         self.counts.update(str(result) for result in results)
         if Accepted.NEW in results:
             self._accepted.give()

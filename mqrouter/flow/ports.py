@@ -17,6 +17,7 @@ from mqrouter.core.spending import Tokens
 from mqrouter.core.states import State
 from mqrouter.core.steering import Order, Outcome, Selection, Sort
 from mqrouter.core.timeline import Anchor
+from mqrouter.core.traces import Span
 from mqrouter.routing.decision import Decision
 from mqrouter.routing.session import Session
 from mqrouter.routing.signals import Embedding
@@ -119,6 +120,12 @@ class Telemetry(Protocol):
 
     def delivered(self, tier: str | None, elapsed_s: float) -> None:
         """Somebody has the answer of a request that came in so long ago; `tier` is who gave it."""
+        ...
+
+
+class SpanSink(Protocol):
+    def record(self, span: Span) -> None:
+        """Takes the span, or drops it; returns at once either way."""
         ...
 
 

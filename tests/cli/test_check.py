@@ -215,3 +215,14 @@ def test_damaged_head_that_nobody_needs_is_a_warning() -> None:
 
 def test_learning_that_is_not_set_up_is_no_warning() -> None:
     assert check(VALID).stderr == ""
+
+
+def test_traces_without_what_they_need_are_a_problem(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert check(VALID + "[traces]\nenabled = true\n").exit_code == Exit.OK
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+
+    result = check(VALID + "[traces]\nenabled = true\n")
+
+    assert result.exit_code == Exit.CONFIG
+    assert "mqrouter.toml:13:1: traces.enabled: needs the extra otel: pip install 'mqrouter[otel]'" in result.stderr
+    assert check(VALID).exit_code == Exit.OK

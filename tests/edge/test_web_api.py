@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 
 import pytest
 from fakes import START_MS, FlakyDatabase, refused, request
+from structlog.testing import capture_logs
 from test_web_guard import Moment
 from web_site import VIEWER, Api, serving
 
@@ -166,6 +168,8 @@ async def test_what_is_not_there_is_said(api: Api) -> None:
         ("POST", "/v1/tiers/moon/pause", 404),
         ("POST", "/v1/orders/dance", 404),
         ("POST", "/v1/orders/purge?older_than_s=x", 400),
+        ("POST", "/v1/orders/purge?older_than_s=inf", 400),
+        ("POST", "/v1/orders/purge?older=7", 400),
         ("GET", "/nothing", 404),
         ("DELETE", "/v1/requests", 405),
     ):
@@ -282,6 +286,9 @@ async def test_bulk_goes_on_where_it_stopped(api: Api, monkeypatch: pytest.Monke
         {"filter": {"route": "frost", "colour": "red"}},
         {"filter": {"state": ["nonsense"]}},
         {"all": "yes please"},
+        {"all": "true"},
+        {"all": 1},
+        {"all": True, "after": False},
         [],
         {"all": True, "filter": None, "extra": 1},
     ],
@@ -299,6 +306,30 @@ async def test_body_that_is_no_json_is_said(api: Api, content: bytes) -> None:
     headers = {"Content-Type": "application/json"}
     status, _ = await api.ask("POST", "/v1/bulk/cancel", data=content, headers=headers)
     assert status == (413 if len(content) > 1 << 20 else 400)
+
+
+async def test_body_that_is_not_packed_as_it_says_is_refused(api: Api) -> None:
+    headers = {"Content-Type": "application/json", "Content-Encoding": "gzip"}
+    status, body = await api.ask("POST", "/v1/bulk/cancel", data=b'{"all": true}', headers=headers)
+    assert (status, body["error"]["code"]) == (400, "bad_request")
+
+
+async def test_expectation_that_cannot_be_read_is_refused(api: Api) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", api.server.port)
+    writer.write(b"POST /v1/pause HTTP/1.1\r\nHost: localhost\r\nExpect: 100-\xff\r\nConnection: close\r\n\r\n")
+    answer = await reader.read()
+    writer.close()
+    assert answer.startswith(b"HTTP/1.1 417 ") and b"Content-Security-Policy" in answer
+
+
+async def test_what_is_no_http_is_refused_and_leaves_a_line_without_its_bytes(api: Api) -> None:
+    with capture_logs() as logs:
+        reader, writer = await asyncio.open_connection("127.0.0.1", api.server.port)
+        writer.write(b"GET /v1/requests?text=" + b"okapi" * 2_000 + b" HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        assert (await reader.read()).startswith(b"HTTP/1.0 400 ")
+        writer.close()
+    assert [(line["event"], line["error"]) for line in logs] == [("http.request_unreadable", "LineTooLong")]
+    assert "okapi" not in str(logs)
 
 
 async def test_form_of_another_kind_is_no_order(api: Api) -> None:

@@ -63,9 +63,9 @@ async def test_without_tokens_this_machine_looks_and_changes_nothing(store: Stor
 
 @pytest.mark.parametrize("host", ["evil.example", "evil.example:8087", "", "localhost.evil.example", "[::2]", "a b"])
 async def test_other_names_are_refused(api: Api, host: str) -> None:
-    for path in ("/livez", "/v1/requests", "/v1/openapi.json"):
-        status, body = await api.ask("GET", path, headers={"Host": host})
-        assert (status, body["error"]["code"]) == (421, "wrong_host")
+    for route in api.server.routes:
+        status, body = await api.ask(route.method, url_of(route.path), headers={"Host": host})
+        assert (status, body["error"]["code"]) == (421, "wrong_host"), route.path
 
 
 @pytest.mark.parametrize(
@@ -86,11 +86,18 @@ async def test_own_names_are_taken(api: Api, host: str) -> None:
     ],
     ids=str,
 )
-async def test_pages_of_other_sites_change_nothing_even_with_the_token(api: Api, headers: dict[str, str]) -> None:
+async def test_pages_of_other_sites_get_nothing_even_with_the_token(api: Api, headers: dict[str, str]) -> None:
     for route in api.server.routes:
-        if route.method != "GET":
-            status, body = await api.ask(route.method, url_of(route.path), headers=headers, json={})
-            assert (status, body["error"]["code"]) == (403, "cross_site"), route.path
+        status, body = await api.ask(route.method, url_of(route.path), headers=headers, json={})
+        assert (status, body["error"]["code"]) == (403, "cross_site"), route.path
+
+
+async def test_link_on_another_site_may_be_followed_and_not_embedded(api: Api) -> None:
+    link = {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "navigate", "Sec-Fetch-Dest": "document"}
+    assert (await api.ask("GET", "/v1/status", headers=link))[0] == 200
+    assert (await api.ask("GET", "/v1/status", headers=link | {"Sec-Fetch-Dest": "iframe"}))[0] == 403
+    assert (await api.ask("GET", "/v1/status", headers=link | {"Origin": "https://evil.example"}))[0] == 403
+    assert (await api.ask("POST", "/v1/pause", headers=link))[0] == 403
 
 
 async def test_own_pages_change_things(api: Api) -> None:
@@ -119,6 +126,7 @@ async def test_every_answer_has_the_headers(api: Api) -> None:
             assert "default-src 'none'" in response.headers["Content-Security-Policy"]
             assert response.headers["X-Content-Type-Options"] == "nosniff"
             assert response.headers["Cache-Control"] == "no-store"
+            assert response.headers["Server"] == "mqrouter"
             assert "error" in await response.json() or response.status == 200
 
 

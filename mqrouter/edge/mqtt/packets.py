@@ -9,6 +9,7 @@ from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
 from mqrouter.core.request import Incoming, OutMessage
+from mqrouter.core.traces import PROPERTY as TRACE_PROPERTY
 from mqrouter.edge.mqtt.options import LinkOptions
 
 # Reason codes of MQTT 5.
@@ -65,6 +66,7 @@ def incoming(message: paho.MQTTMessage, epoch: int) -> Incoming:
         correlation=getattr(properties, "CorrelationData", None),
         content_type=getattr(properties, "ContentType", None),
         expiry_s=getattr(properties, "MessageExpiryInterval", None),
+        traceparent=dict(reversed(getattr(properties, "UserProperty", []))).get(TRACE_PROPERTY),
     )
 
 

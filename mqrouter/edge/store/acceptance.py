@@ -95,8 +95,8 @@ def _insert_request(db: sqlite3.Connection, seq: Seq, item: Request, turn: int) 
     row = db.execute(
         "INSERT INTO requests (seq, id, state, topic, device, payload, content_type, payload_hash, dedupe_key,"
         " reply_topic, correlation, client_id, form, max_bytes, priority, is_private, received_at_ms, expires_at_ms,"
-        " client_expiry, turn, bytes, session)"
-        " VALUES (?, ?, 'received', ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+        " client_expiry, turn, bytes, session, traceparent)"
+        " VALUES (?, ?, 'received', ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
         " ON CONFLICT (dedupe_key) WHERE dedupe_key IS NOT NULL DO NOTHING RETURNING seq",
         (
             seq,
@@ -120,6 +120,7 @@ def _insert_request(db: sqlite3.Connection, seq: Seq, item: Request, turn: int) 
             turn,
             len(item.incoming.payload),
             item.question.session,
+            item.reply.traceparent,
         ),
     ).fetchone()
     return None if row is None else int(row["seq"])
@@ -129,8 +130,9 @@ def _insert_refused(db: sqlite3.Connection, seq: Seq, item: Refused, now_ms: int
     reply = item.reply
     db.execute(
         "INSERT INTO requests (seq, id, state, reason, detail, topic, device, payload, content_type, payload_hash,"
-        " reply_topic, correlation, client_id, form, max_bytes, received_at_ms, expires_at_ms, finished_at_ms)"
-        " VALUES (?, ?, 'dead', ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        " reply_topic, correlation, client_id, form, max_bytes, received_at_ms, expires_at_ms, finished_at_ms,"
+        " traceparent)"
+        " VALUES (?, ?, 'dead', ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         (
             seq,
             item.id,
@@ -149,6 +151,7 @@ def _insert_refused(db: sqlite3.Connection, seq: Seq, item: Refused, now_ms: int
             item.received_at_ms,
             item.received_at_ms,
             now_ms,
+            reply.traceparent if reply else None,
         ),
     )
 

@@ -15,8 +15,8 @@ from mqrouter.edge.store.search import find
 STEP = 500
 WHOLE = (
     "SELECT id, client_id, requests.state, reason, detail, device, requests.topic, requests.payload,"
-    " requests.content_type, reply_topic, requests.correlation, priority, is_private, route, tier, model, attempts,"
-    " received_at_ms, expires_at_ms, finished_at_ms, outbox.payload AS answer"
+    " requests.content_type, reply_topic, requests.correlation, traceparent, priority, is_private, route, tier, model,"
+    " attempts, received_at_ms, expires_at_ms, finished_at_ms, outbox.payload AS answer"
     " FROM requests LEFT JOIN outbox ON outbox.request = requests.seq WHERE requests.seq = ?"
 )
 

@@ -21,7 +21,12 @@ def stored_request(row: sqlite3.Row) -> StoredRequest:
         payload=row["payload"],
         content_type=row["content_type"],
         reply=ReplyAddress(
-            row["reply_topic"], row["correlation"], row["client_id"], Form(row["form"]), row["max_bytes"]
+            row["reply_topic"],
+            row["correlation"],
+            row["client_id"],
+            Form(row["form"]),
+            row["max_bytes"],
+            row["traceparent"],
         ),
         is_private=bool(row["is_private"]),
         priority=row["priority"],

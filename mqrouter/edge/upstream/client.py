@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
 from typing import Any
 
@@ -18,6 +18,7 @@ from tenacity import (
 )
 
 from mqrouter.core.events import TierCall, TierEvent
+from mqrouter.core.traces import PROPERTY
 from mqrouter.edge.upstream.body import Patience, read_events
 from mqrouter.edge.upstream.connections import DroppedError, open_session, translated
 from mqrouter.edge.upstream.options import UpstreamOptions
@@ -56,7 +57,7 @@ class UpstreamClient:
     async def stream(self, call: TierCall) -> AsyncGenerator[TierEvent, None]:
         """Yields text as it comes and Done at its true end; a stream cut before that is a TransientError."""
         patience = Patience(self._options.first_token_timeout_s, self._options.idle_timeout_s)
-        response = await self._post(self._wire.body(call), patience, key=call.request_id)
+        response = await self._post(self._wire.body(call), patience, _headers(call))
         try:
             async with aclosing(read_events(response, self._wire.reader(), patience)) as events:
                 async for event in events:
@@ -94,7 +95,9 @@ class UpstreamClient:
         except (aiohttp.ClientError, OSError) as error:
             return str(translated(error, self._options))
 
-    async def _post(self, body: dict[str, Any], patience: Patience, *, key: str = "") -> aiohttp.ClientResponse:
+    async def _post(
+        self, body: dict[str, Any], patience: Patience, headers: Mapping[str, str] | None = None
+    ) -> aiohttp.ClientResponse:
         retrying = AsyncRetrying(
             stop=stop_after_attempt(QUICK_TRIES),
             wait=wait_random_exponential(multiplier=0.05, max=0.25),
@@ -102,19 +105,21 @@ class UpstreamClient:
             before_sleep=self._log_retry,
             reraise=True,
         )
-        response: aiohttp.ClientResponse = await retrying(self._post_once, body, patience, key)
+        response: aiohttp.ClientResponse = await retrying(self._post_once, body, patience, headers)
         return response
 
     def _log_retry(self, state: RetryCallState) -> None:
         log.debug("upstream.connection_replaced", tier=self._options.name, attempt=state.attempt_number)
 
-    async def _post_once(self, body: dict[str, Any], patience: Patience, key: str) -> aiohttp.ClientResponse:
+    async def _post_once(
+        self, body: dict[str, Any], patience: Patience, headers: Mapping[str, str] | None
+    ) -> aiohttp.ClientResponse:
         try:
             async with asyncio.timeout_at(patience.ends_at_s):
                 response = await self._session.post(
                     f"{self._url}{self._wire.chat_path}",
                     json=body,
-                    headers={"Idempotency-Key": key} if key else None,
+                    headers=headers,
                     allow_redirects=False,  # a question goes to the configured tier and nowhere else
                 )
         except (TimeoutError, aiohttp.ClientError, OSError) as error:
@@ -128,6 +133,11 @@ class UpstreamClient:
             response.close()
             raise
         return response
+
+
+def _headers(call: TierCall) -> dict[str, str]:
+    traced = {} if call.traceparent is None else {PROPERTY: call.traceparent}
+    return {"Idempotency-Key": call.request_id} | traced
 
 
 async def _read_some(response: aiohttp.ClientResponse) -> bytes:

@@ -125,7 +125,14 @@ def routes(
             body=models.ImportBody,
             answer=models.ImportDone,
         ),
-        Route("POST", "/v1/orders/{name}", operate, api.errand, f"One of {', '.join(errands)}, with query options."),
+        Route(
+            "POST",
+            "/v1/orders/{name}",
+            operate,
+            api.errand,
+            f"One of {', '.join(errands)}.",
+            query=models.OrderQuery,
+        ),
     ]
 
 
@@ -310,10 +317,8 @@ class _Api:
         errand = self._errands.get(call.path["name"])
         if errand is None:
             raise ApiError(404, "not_found", "there is no such order")
-        try:
-            return await errand(call.request.query, call.caller.actor)
-        except ValueError as error:
-            raise ApiError(400, "bad_request", "an option of the order cannot be understood") from error
+        options = {name: str(value) for name, value in call.query if value is not None}
+        return await errand(options, call.caller.actor)
 
 
 VERBS: dict[Verb, tuple[type[models.Model] | None, type[models.Bulk], str]] = {

@@ -60,7 +60,7 @@ class Guard:
             return Caller(Role.OPERATOR, _user_of(peer))
         assert self._tcp is not None  # nobody else listens
         host = self._check_host(request, self._tcp)
-        if request.method not in SAFE_METHODS:
+        if not _is_followed_link(request):
             _check_origin(request, host)
         if needed is Role.NOBODY:
             return Caller(Role.NOBODY, "nobody")
@@ -99,8 +99,14 @@ class Guard:
         raise ApiError(401, "unauthorized", "send a valid token: Authorization: Bearer TOKEN", headers=challenge)
 
 
+def _is_followed_link(request: web.Request) -> bool:
+    """Other sites may link to a page here; they may not embed it, and not measure how long the gateway thinks."""
+    told = request.headers.get("Sec-Fetch-Mode"), request.headers.get("Sec-Fetch-Dest")
+    return request.method in SAFE_METHODS and told == ("navigate", "document") and hdrs.ORIGIN not in request.headers
+
+
 def _check_origin(request: web.Request, host: str) -> None:
-    """What another site's page sends is refused, whatever it carries."""
+    """What another site's page asks for is refused, whatever it carries."""
     origin, site = request.headers.get(hdrs.ORIGIN), request.headers.get("Sec-Fetch-Site")
     is_own = origin is None or origin in (f"http://{host}", f"https://{host}")
     if not is_own or site not in (None, "same-origin", "none"):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from mqrouter.core.decode import MAX_PRIORITY
 from mqrouter.core.feedback import Verdict
@@ -16,9 +16,19 @@ from mqrouter.core.steering import Selection, Sort
 MAX_PAGE = 500
 MAX_IDS = 500
 MAX_SEQ = 2**63 - 1
+BASE64 = r"^([A-Za-z0-9+/]{4})*([A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?$"
+
+
+def _whole(value: object) -> object:
+    """JSON knows one kind of number: 5.0 is 5."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+After = Annotated[int, Field(ge=0, le=MAX_SEQ), BeforeValidator(_whole)]
+Limit = Annotated[int, Field(ge=1, le=MAX_PAGE), BeforeValidator(_whole)]
 Seconds = Annotated[float, Field(ge=0, le=1e9, allow_inf_nan=False)]
 Text = Annotated[str, Field(min_length=1, max_length=500)]
-Priority = Annotated[int, Field(ge=0, le=MAX_PRIORITY)]
+Priority = Annotated[int, Field(ge=0, le=MAX_PRIORITY), BeforeValidator(_whole)]
 
 
 class Model(BaseModel):
@@ -57,8 +67,8 @@ class PageQuery(Filter):
         Sort.NEWEST,
         description="priority (who is served next), expiry and attempts list what waits for a decision or a tier",
     )
-    limit: int = Field(50, ge=1, le=MAX_PAGE)
-    after: int | None = Field(None, ge=0, le=MAX_SEQ, description="`next` of the page before")
+    limit: Limit = 50
+    after: After | None = Field(None, description="`next` of the page before")
 
 
 class ShowQuery(Model):
@@ -66,7 +76,17 @@ class ShowQuery(Model):
 
 
 class ActionsQuery(Model):
-    limit: int = Field(50, ge=1, le=MAX_PAGE)
+    limit: Limit = 50
+
+
+class OrderQuery(Model):
+    """Options of the orders; each takes its own, and does without the others."""
+
+    older_than_s: Seconds | None = Field(None, description="purge: finished so many seconds ago, at least")
+    id: Text | None = Field(None, description="feedback: the request")
+    verdict: Text | None = Field(None, description="feedback: good, bad or wrong_route")
+    route: Text | None = Field(None, description="feedback: the right one")
+    note: str | None = Field(None, max_length=4_000, description="feedback: why")
 
 
 class Requests(BaseModel):
@@ -109,7 +129,7 @@ class Bulk(Model):
     filter: Filter | None = None
     all: bool = False
     dry_run: bool = Field(False, description="say what would change, and change nothing")
-    after: int | None = Field(None, ge=0, le=MAX_SEQ, description="`next` of the call before")
+    after: After | None = Field(None, description="`next` of the call before")
 
     @model_validator(mode="after")
     def _says_which(self) -> Bulk:
@@ -190,20 +210,16 @@ class Held(BaseModel):
     routes: list[str] = []
 
 
-def _is_base64(text: str) -> str:
-    base64.b64decode(text, validate=True)  # raises ValueError
-    return text
-
-
 class Imported(Model):
     """What a device published; exactly one of the payloads. `correlation` is written in hexadecimal digits."""
 
     topic: str = Field(min_length=1, max_length=65_535)
     payload: str | None = None
-    payload_base64: Annotated[str, AfterValidator(_is_base64)] | None = None
+    payload_base64: Annotated[str, Field(pattern=BASE64)] | None = None
     content_type: Text | None = None
     reply_topic: str | None = Field(None, min_length=1, max_length=65_535)
     correlation: Annotated[str, Field(pattern=r"^([0-9a-f]{2})*$", max_length=131_070)] | None = None
+    traceparent: Text | None = Field(None, description="of the sender's trace; one that is not valid is left out")
 
     @model_validator(mode="after")
     def _has_one_payload(self) -> Imported:
@@ -214,7 +230,7 @@ class Imported(Model):
     def kept(self) -> Kept:
         payload = base64.b64decode(self.payload_base64 or "") if self.payload is None else self.payload.encode()
         correlation = None if self.correlation is None else bytes.fromhex(self.correlation)
-        return Kept(self.topic, payload, self.content_type, self.reply_topic, correlation)
+        return Kept(self.topic, payload, self.content_type, self.reply_topic, correlation, self.traceparent)
 
 
 class ImportBody(Model):

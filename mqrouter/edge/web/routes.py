@@ -86,10 +86,15 @@ def _takes_several(annotation: object) -> bool:
 
 
 async def _from_body(model: type[ModelT], request: web.Request) -> ModelT:
-    text = await request.read()
+    try:
+        text = await request.read()
+    except web.RequestPayloadError as error:
+        raise ApiError(400, "bad_request", "the body is not encoded as it says") from error
+    except ConnectionError as error:
+        raise ApiError(400, "bad_request", "the connection ended within the body") from error
     if text and request.content_type != "application/json":
         raise ApiError(415, "unsupported_type", "send the body as application/json")
-    return _validated(lambda: model.model_validate_json(text or b"{}"))
+    return _validated(lambda: model.model_validate_json(text or b"{}", strict=True))
 
 
 def _validated(make: Callable[[], ModelT]) -> ModelT:

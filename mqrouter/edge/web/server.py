@@ -16,6 +16,7 @@ from mqrouter.edge.web.guard import HEADERS, Guard
 from mqrouter.edge.web.openapi import document
 from mqrouter.edge.web.options import Role, TcpOptions, WebOptions
 from mqrouter.edge.web.routes import Call, Route
+from mqrouter.edge.web.wire import wire_log
 from mqrouter.errors import ConfigError, Problem, RequestError, StoreError
 
 log = structlog.get_logger("http")
@@ -46,7 +47,7 @@ class WebServer:
         """Raises ConfigError where the socket cannot be there at all."""
         check(self._options)
         async with AsyncExitStack() as stack:
-            runner = web.AppRunner(self._app(), access_log=None, handle_signals=False)
+            runner = web.AppRunner(self._app(), access_log=None, handle_signals=False, logger=wire_log())
             await runner.setup()
             stack.push_async_callback(runner.cleanup)
             await self._listen_here(runner)
