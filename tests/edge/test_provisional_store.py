@@ -101,7 +101,8 @@ async def test_better_answer_comes_after_what_a_new_life_has_published(
     if is_recovered:
         await new_life.recover(START_MS, ("hub", "edge"))
     (first,) = await new_life.outbox_after(0, 9)
-    (lease,) = await new_life.claim("hub", ["hub"], 1, START_MS)
+    claiming = new_life if is_recovered else store
+    (lease,) = await claiming.claim("hub", ["hub"], 1, START_MS)
     assert await new_life.finish(lease, Answer(text="Surely."), State.ANSWERED, START_MS, lease=lease.lease)
     (last,) = await new_life.outbox_after(first.seq, 9)
     assert b"Surely." in last.message.payload
