@@ -119,6 +119,7 @@ class Report:
         worker, over = self.workers.get(lane.name), self.board.over(lane.name)
         return {
             "breaker": str(breaker.state),
+            "tried": lane.name in self.board.tried,
             "usable": self.board.is_available(lane.name),
             "reason": breaker.reason or None,
             "held_s": round(breaker.held_s(self.clock.monotonic_s()), 1),

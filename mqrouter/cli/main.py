@@ -13,6 +13,7 @@ COMMANDS = {
     "run": "Run the daemon.",
     "ask": "Ask a question through the broker.",
     "status": "Show how the daemon is doing.",
+    "top": "Watch broker, queue and tiers in a terminal, and steer them.",
     "metrics": "Print the daemon's metrics for Prometheus.",
     "queue": "Look at requests: pending, answered, failed.",
     "db": "Check, back up, shrink or salvage the database.",

@@ -1,0 +1,126 @@
+"""The view itself: four tabs over one loop that looks at the gateway."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+from typing import ClassVar
+
+from textual.app import App, ComposeResult
+from textual.binding import Binding, BindingType
+from textual.widgets import Footer, TabbedContent, TabPane
+
+from mqrouter.cli.top.dialogs import Reading
+from mqrouter.cli.top.figures import History
+from mqrouter.cli.top.filter_line import HELP
+from mqrouter.cli.top.panes import LogPane, OverviewPane, Pane, TiersPane
+from mqrouter.cli.top.queue_pane import QueuePane
+from mqrouter.cli.top.snapshot import headline
+from mqrouter.cli.top.source import RefusedError, Source
+from mqrouter.cli.top.widgets import Text
+
+THEME = "ansi-dark"
+TABS: dict[str, type[Pane]] = {"overview": OverviewPane, "queue": QueuePane, "tiers": TiersPane, "log": LogPane}
+KEYS = f"""Everywhere  1 to 4: tabs   r: look now   q: leave
+Queue       /: filter   s: sort   n, b: next page and the one before   Enter: all about a request   Esc: close
+            Space: mark   a: mark all on this page; without marks a key means the request under the cursor
+            t: retry   c: cancel   m: move to a tier   p: priority   l: time to live; each asks first
+Tiers       p: pause or resume, asks first
+Filter      {HELP}
+            (words are looked for in the question; state:all shows those that ended, too)"""
+
+
+class Top(App[None]):
+    """Looks every `interval_s` seconds, at what the open tab shows and no more."""
+
+    ENABLE_COMMAND_PALETTE = False
+    CSS = """
+    #headline { height: 1; text-style: bold; }
+    #message { height: 1; }
+    TabbedContent { height: 1fr; }
+    Pane { height: 1fr; }
+    Table { height: 1fr; }
+    #about { height: 1; }
+    #detail { height: 1fr; border-top: solid gray; }
+    #filter { height: 1; border: none; padding: 0; }
+    Confirm, Ask, Reading { align: center middle; }
+    .dialog { width: auto; max-width: 100%; height: auto; max-height: 100%; border: solid gray; padding: 0 1; }
+    .dialog Input { width: 60; max-width: 100%; height: 1; border: none; padding: 0; }
+    .dialog Static { width: auto; }
+    """
+    BINDINGS: ClassVar[list[BindingType]] = [
+        *(Binding(str(number), f"show_tab('{name}')", name, show=False) for number, name in enumerate(TABS, 1)),
+        Binding("f1,question_mark", "keys", "keys", key_display="F1"),
+        Binding("r", "refresh_now", "look now", show=False),
+        Binding("q,ctrl+c", "quit", "leave", key_display="q"),
+    ]
+
+    def __init__(self, source: Source, interval_s: float) -> None:
+        super().__init__()
+        self._source = source
+        self._interval_s = interval_s
+        self._history = History()
+        self._is_wanted = asyncio.Event()
+        self.looks = 0
+        """How many looks have been shown."""
+        self.animation_level = "none"
+
+    def compose(self) -> ComposeResult:
+        yield Text(id="headline")
+        with TabbedContent(initial="overview"):
+            for number, (name, kind) in enumerate(TABS.items(), 1):
+                with TabPane(f"{number} {name}", id=name):
+                    yield kind(self._source)
+        yield Text(id="message")
+        yield Footer()
+
+    def on_mount(self) -> None:
+        self.theme = THEME  # the terminal's own colours take fewer bytes
+        self.run_worker(self._watch(), name="watch")
+
+    @property
+    def pane(self) -> Pane:
+        """The one that is shown."""
+        return self.query_one(f"#{self.query_one(TabbedContent).active}", TabPane).query_one(Pane)
+
+    async def _watch(self) -> None:
+        while True:
+            self._is_wanted.clear()
+            await self._look()
+            self.looks += 1
+            with suppress(TimeoutError):
+                async with asyncio.timeout(self._interval_s):
+                    await self._is_wanted.wait()
+
+    async def _look(self) -> None:
+        pane = self.pane
+        look = pane.look()
+        try:
+            overview = await asyncio.to_thread(self._source.overview)
+            self._history.add(overview)
+            self._show_headline(headline(overview))
+            found = None if overview.trouble else await asyncio.to_thread(look, self._source)
+        except RefusedError as error:
+            self._show_headline(f"NOT UP TO DATE: {error}")
+            return
+        if overview.trouble is None and self.is_running:
+            pane.take(overview, self._history, found)
+
+    def _show_headline(self, text: str) -> None:
+        if not self.is_running:
+            return  # the operator left meanwhile: there is nothing to show it on
+        mode = "   [read-only]" if self._source.is_read_only else ""
+        self.screen_stack[0].query_one("#headline", Text).show(text + mode)
+
+    def action_show_tab(self, name: str) -> None:
+        self.query_one(TabbedContent).active = name
+
+    def on_tabbed_content_tab_activated(self) -> None:
+        self.pane.main().focus()
+        self.action_refresh_now()
+
+    def action_refresh_now(self) -> None:
+        self._is_wanted.set()
+
+    def action_keys(self) -> None:
+        self.push_screen(Reading(KEYS))
