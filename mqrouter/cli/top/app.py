@@ -61,16 +61,18 @@ class Top(App[None]):
         self._interval_s = interval_s
         self._history = History()
         self._is_wanted = asyncio.Event()
+        self._headline = Text(id="headline")
+        self._panes = {name: kind(source) for name, kind in TABS.items()}
         self.looks = 0
         """How many looks have been shown."""
         self.animation_level = "none"
 
     def compose(self) -> ComposeResult:
-        yield Text(id="headline")
+        yield self._headline
         with TabbedContent(initial="overview"):
-            for number, (name, kind) in enumerate(TABS.items(), 1):
+            for number, (name, pane) in enumerate(self._panes.items(), 1):
                 with TabPane(f"{number} {name}", id=name):
-                    yield kind(self._source)
+                    yield pane
         yield Text(id="message")
         yield Footer()
 
@@ -81,7 +83,7 @@ class Top(App[None]):
     @property
     def pane(self) -> Pane:
         """The one that is shown."""
-        return self.query_one(f"#{self.query_one(TabbedContent).active}", TabPane).query_one(Pane)
+        return self._panes[self.screen_stack[0].query_one(TabbedContent).active]
 
     async def _watch(self) -> None:
         while True:
@@ -103,17 +105,15 @@ class Top(App[None]):
         except RefusedError as error:
             self._show_headline(f"NOT UP TO DATE: {error}")
             return
-        if overview.trouble is None and self.is_running:
+        if overview.trouble is None and pane.is_attached:  # the operator may have left meanwhile
             pane.take(overview, self._history, found)
 
     def _show_headline(self, text: str) -> None:
-        if not self.is_running:
-            return  # the operator left meanwhile: there is nothing to show it on
         mode = "   [read-only]" if self._source.is_read_only else ""
-        self.screen_stack[0].query_one("#headline", Text).show(text + mode)
+        self._headline.show(text + mode)
 
     def action_show_tab(self, name: str) -> None:
-        self.query_one(TabbedContent).active = name
+        self.screen_stack[0].query_one(TabbedContent).active = name
 
     def on_tabbed_content_tab_activated(self) -> None:
         self.pane.main().focus()

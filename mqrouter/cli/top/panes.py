@@ -42,7 +42,7 @@ class Pane(Vertical):
         raise NotImplementedError
 
     def say(self, text: str) -> None:
-        self.app.query_one("#message", Text).show(text)
+        self.app.screen_stack[0].query_one("#message", Text).show(text)
 
 
 class OverviewPane(Pane):
