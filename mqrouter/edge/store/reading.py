@@ -20,16 +20,23 @@ from mqrouter.core.records import Seq, split_tiers
 from mqrouter.core.states import ACTIVE
 from mqrouter.core.steering import Selection, Sort
 from mqrouter.core.timeline import Clocks, Now, resume
-from mqrouter.edge.store import feedback, timeline
+from mqrouter.core.waiting import Standing, TierStanding
+from mqrouter.edge.store import feedback, steering, timeline
 from mqrouter.edge.store.search import find
 
 COLUMNS = (
-    "seq, id, client_id, state, reason, detail, device, route, tier, todo, tiers, priority, is_private,"
-    " attempts, received_at_ms, expires_at_ms, not_before_ms, finished_at_ms, model"
+    "seq, id, client_id, state, reason, detail, device, route, tier, todo, tiers, priority, is_private, crashes,"
+    " attempts, received_at_ms, expires_at_ms, not_before_ms, finished_at_ms, dropped_until_ms, model"
 )
 
 LAST_FAILURE = (
     "SELECT note FROM history WHERE request = ? AND event = 'pending' AND note LIKE '%: %' ORDER BY seq DESC LIMIT 1"
+)
+
+WAITING_BY_TURN = "requests INDEXED BY requests_droppable WHERE state IN ('received', 'pending')"
+BEFORE_BY_PRIORITY = f"SELECT count(*) FROM (SELECT 1 FROM {WAITING_BY_TURN} AND priority > ? LIMIT ?)"
+BEFORE_BY_TURN = (
+    f"SELECT count(*) FROM (SELECT 1 FROM {WAITING_BY_TURN} AND priority = ? AND (turn, seq) < (?, ?) LIMIT ?)"
 )
 
 
@@ -89,6 +96,8 @@ def _read_summary(db: sqlite3.Connection, seq: Seq, now: Now) -> dict[str, Any]:
 
 
 def _last_failure(db: sqlite3.Connection, row: sqlite3.Row) -> str | None:
+    if row["state"] != "pending":
+        return None  # it is over, and what went before did not decide how
     found = db.execute(LAST_FAILURE, (row["seq"],)).fetchone()
     return None if found is None else str(found["note"])
 
@@ -107,7 +116,9 @@ def show_request(db: sqlite3.Connection, request_id: str, now: Now) -> dict[str,
     answer = db.execute(
         "SELECT state, payload, topic, tries, is_provisional FROM outbox WHERE request = ?", (row["seq"],)
     ).fetchone()
+    is_waiting = row["state"] in ("received", "pending")
     return _summary(row, _last_failure(db, row), now) | {
+        "waiting_before": waiting_before(db, row["id"]) if is_waiting else None,
         "topic": row["topic"],
         "reply_topic": row["reply_topic"],
         "correlation": None if row["correlation"] is None else row["correlation"].hex(),
@@ -127,6 +138,24 @@ def show_request(db: sqlite3.Connection, request_id: str, now: Now) -> dict[str,
         ],
         "history": [dict(entry) | {"at_ms": entry["at_ms"] + now.offset_ms} for entry in history],
     }
+
+
+def last_known(db: sqlite3.Connection, now: Now) -> Standing:
+    """Returns what the database tells of a daemon that is down: its operators' pauses, its tiers' own wishes."""
+    tiers = {name: TierStanding(paused_by=pause.actor) for name, pause in steering.paused(db).items()}
+    for name, until_ms in steering.holds(db).items():
+        if until_ms > now.ms:
+            tiers.setdefault(name, TierStanding(held_s=(until_ms - now.ms) / 1000))
+    routes = {name: pause.actor for name, pause in steering.paused_routes(db).items()}
+    return Standing(tiers, routes, is_live=False)
+
+
+def waiting_before(db: sqlite3.Connection, request_id: str, most: int = 1000) -> int:
+    """Returns how many waiting requests come before this waiting one, for whichever tier; `most` at most."""
+    row = db.execute("SELECT priority, turn, seq FROM requests WHERE id = ?", (request_id,)).fetchone()
+    found = db.execute(BEFORE_BY_PRIORITY, (row["priority"], most)).fetchone()[0]
+    found += db.execute(BEFORE_BY_TURN, (row["priority"], row["turn"], row["seq"], most)).fetchone()[0]
+    return min(int(found), most)
 
 
 MASKED = ("payload", "answer")
@@ -201,6 +230,8 @@ def _summary(row: sqlite3.Row, failure: str | None, now: Now) -> dict[str, Any]:
         "state": row["state"],
         "reason": row["reason"],
         "detail": row["detail"] or failure,
+        "last_failure": failure,
+        "is_suspect": row["crashes"] > 0,
         "device": row["device"],
         "route": row["route"],
         "tier": row["tier"],
@@ -213,6 +244,9 @@ def _summary(row: sqlite3.Row, failure: str | None, now: Now) -> dict[str, Any]:
         "next_attempt_in_s": None
         if row["not_before_ms"] is None
         else round(max(0, row["not_before_ms"] - now.ms) / 1000, 1),
+        "dropped_for_s": None
+        if row["state"] != "dropped"
+        else round(max(0, row["dropped_until_ms"] - now.ms) / 1000, 1),
         "model": row["model"],
         "received_at_ms": row["received_at_ms"] + now.offset_ms,
     }
