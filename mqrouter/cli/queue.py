@@ -169,7 +169,7 @@ def show(config: Path | None, request_id: str, with_text: bool, is_json: bool) -
     if is_json:
         echo_json(found)
     else:
-        click.echo(_card(found))
+        click.echo(format_card(found))
         say_as_of(standing, [found])
 
 
@@ -257,7 +257,8 @@ def _time_of(at_ms: int) -> datetime:
     return datetime.fromtimestamp(at_ms / 1000)
 
 
-def _card(row: dict[str, Any]) -> str:
+def format_card(row: dict[str, Any]) -> str:
+    """Returns everything about one request, for people."""
     device, client_id = printable(row["device"] or "-"), printable(row["client_id"] or "-")
     lines = [
         f"{row['id']}  {row['state']}  ({format_age(row['age_s'])} old, device {device})",

@@ -11,21 +11,20 @@ import pytest
 from click.testing import CliRunner
 
 from mqrouter.cli import top
-from mqrouter.cli.top.figures import History, attempts, coarse_age, joined, labelled, sparkline, why_waiting
+from mqrouter.cli.top.figures import History, attempts, coarse_age, joined, labelled, quiet, sparkline, why
 from mqrouter.cli.top.filter_line import FilterError, parse
 from mqrouter.cli.top.log_tail import TAIL_BYTES, tail
 from mqrouter.cli.top.source import Overview, RefusedError, Source
+from mqrouter.core.waiting import Standing, TierStanding
 from mqrouter.settings import Gateway
 
-UP: dict[str, Any] = {"usable": True, "paused_by": None, "limit": None, "held_s": 0.0, "reason": None}
-DOWN = UP | {"usable": False, "reason": "connection refused"}
-PAUSED = UP | {"usable": False, "paused_by": "root"}
-PENDING: dict[str, Any] = {"state": "pending", "waiting_for": "hub>edge", "next_attempt_in_s": None, "detail": None}
+PENDING: dict[str, Any] = dict.fromkeys(("tier", "reason", "detail", "next_attempt_in_s", "last_failure", "is_suspect"))
+PENDING |= {"state": "pending", "route": "frost", "waiting_for": "hub>edge", "attempts": 0}
 
 
 def look(at_s: float, *, new: int, delivered: int, pending: int = 0) -> Overview:
     requests = {"received": 0, "pending": pending, "leased": 0}
-    return Overview({"accepted": {"new": new}, "delivered": delivered, "requests": requests}, {}, {}, at_s)
+    return Overview({"accepted": {"new": new}, "delivered": delivered, "requests": requests}, {}, at_s=at_s)
 
 
 def test_rates_are_of_the_latest_minute() -> None:
@@ -77,21 +76,14 @@ def test_attempts_are_those_of_one_tier() -> None:
     ]
 
 
-@pytest.mark.parametrize(
-    ("changes", "tiers", "why"),
-    [
-        ({"state": "received"}, {}, "to be decided"),
-        ({"state": "leased", "tier": "hub"}, {}, "hub works on it"),
-        ({}, {"hub": UP, "edge": UP}, "in line for hub"),
-        ({}, {"hub": DOWN, "edge": UP}, "in line for edge"),
-        ({}, {"hub": DOWN, "edge": PAUSED}, "hub is down: connection refused; edge is paused: by root"),
-        ({"next_attempt_in_s": 130.0, "detail": "hub: HTTP 503"}, {"hub": UP}, "hub again in 2m: hub: HTTP 503"),
-        ({"detail": "hub: HTTP 503"}, {}, "waits for hub > edge: hub: HTTP 503"),
-        ({"state": "expired", "reason": "expired", "detail": "too late"}, {}, "expired"),
-    ],
-)
-def test_reason_to_wait_is_named(changes: dict[str, Any], tiers: dict[str, Any], why: str) -> None:
-    assert why_waiting(PENDING | changes, tiers) == why
+def test_reason_to_wait_changes_seldom_and_names_how_it_ended() -> None:
+    hub = TierStanding(is_up=False, is_open=True, reason="refused", probe_in_s=7.0)
+    standing = quiet(Standing({"hub": hub, "edge": TierStanding(held_s=61.0)}))
+    assert why(PENDING, standing) == "hub is down (refused); edge asked to be left alone for 2.0 min"
+    later = [why(PENDING | {"next_attempt_in_s": in_s}, standing) for in_s in (41.0, 59.0, 61.0)]
+    assert later == ["next try in 1.0 min", "next try in 1.0 min", "next try in 2.0 min"]
+    assert why(PENDING | {"state": "expired", "reason": "expired"}, standing) == "expired"
+    assert why(PENDING | {"state": "leased", "tier": "hub"}, standing) == "hub is working on it"
 
 
 def test_filter_line_is_the_filter_of_the_api() -> None:
@@ -153,7 +145,7 @@ def test_read_only_view_refuses_orders_whatever_key_was_pressed(tmp_path: Path) 
     with pytest.raises(RefusedError, match="read-only"):
         source.order("cancel", ["a"], {})
     with pytest.raises(RefusedError, match="read-only"):
-        source.steer_tier("hub", "pause")
+        source.steer("tiers", "hub", "pause")
 
 
 def test_order_to_a_daemon_that_is_down_says_so(tmp_path: Path) -> None:

@@ -124,7 +124,7 @@ async def test_queue_is_filtered_and_sorted_by_keys(site: Site) -> None:
     async with viewing(site) as view:
         await view.press("2")
         await view.until(lambda: "filter-1" in view.devices(), "the queue")
-        assert "hub is paused: by" in view.rows()[0][-1]
+        assert "hub is paused by" in view.rows()[0][-1]
         await view.press("s")
         await view.until(
             lambda: view.devices().index("filter-1") < view.devices().index("filter-3"), "the oldest first"
@@ -149,7 +149,7 @@ async def test_request_is_shown_with_its_decision_its_reason_and_its_history(sit
         await view.press("enter")
         await view.until(lambda: "history:" in view.text("#card"), "the card")
         card = view.text("#card")
-        for words in ("why:      hub is paused", "route:    frost, because", "pending", "characters (--text"):
+        for words in ("waits:    hub is paused", "route:    frost, because", "pending", "characters (--text"):
             assert words in card, card
         assert "frost tonight" not in card.split("near:")[0]
         await view.press("escape")
@@ -184,7 +184,7 @@ async def test_no_changes_nothing(site: Site) -> None:
         await view.press("n")
         await view.until(lambda: len(view.app.screen_stack) == 1, "the dialog is gone")
         assert view.text("#message") == ""
-    assert all(row["event"] != "operator" for row in card_of(site, "stays")["history"])
+    assert {entry["event"] for entry in card_of(site, "stays")["history"]} == {"received", "pending"}
 
 
 async def test_priority_tier_and_time_to_live_are_changed(site: Site) -> None:
@@ -220,13 +220,44 @@ async def test_tier_is_paused_and_resumed(site: Site) -> None:
         await view.press("3")
         await view.until(lambda: [cells[0] for cells in view.rows("#tier-rows")] == ["hub", "spare"], "the tiers")
         await view.press("p")
-        await view.asked("pause hub?")
+        await view.asked("pause tier hub?")
         await view.press("y")
         await view.until(lambda: view.rows("#tier-rows")[0][1] == "paused", "it is paused")
         await view.press("p")
-        await view.asked("resume hub?")
+        await view.asked("resume tier hub?")
         await view.press("y")
         await view.until(lambda: view.rows("#tier-rows")[0][1] == "up", "it is up")
+
+
+async def test_dropped_request_is_brought_back_and_its_route_held(site: Site) -> None:
+    hold(site, "back")
+    async with viewing(site) as view:
+        await view.press("2")
+        await view.until(lambda: view.devices()[:1] == ["back"], "the newest first")
+        await view.press("d")
+        await view.asked("drop request")
+        await view.press("y")
+        await view.until(lambda: "is dropped" in view.text("#message"), "it is dropped")
+        await view.press("slash")
+        await view.write("state:dropped")
+        await view.press("enter")
+        await view.until(lambda: view.devices() == ["back"], "it can be found")
+        await view.press("u")
+        await view.asked("undo request")
+        await view.press("y")
+        await view.until(lambda: "back in the queue" in view.text("#message"), "it is back")
+        await view.press("escape")
+        await view.until(lambda: view.devices()[:1] == ["back"], "it waits again")
+        await view.press("o")
+        await view.asked("pause route frost?")
+        await view.press("y")
+        await view.until(lambda: view.rows()[0][-1].startswith("route frost is paused by"), "why it waits")
+        await view.press("3")
+        await view.until(lambda: view.rows("#tier-rows")[-1:] and view.rows("#tier-rows")[-1][0] == "route frost", "it")
+        await view.press("down", "down", "p")
+        await view.asked("resume route frost?")
+        await view.press("y")
+        await view.until(lambda: len(view.rows("#tier-rows")) == 2, "it goes on")
 
 
 async def test_log_shows_endings_and_actions_or_the_file(site: Site, tmp_path: Path) -> None:
@@ -291,7 +322,7 @@ async def test_view_outlives_the_daemon_and_finds_it_again(tmp_path: Path) -> No
             await view.until(lambda: view.devices() == ["waits"], "the queue")
             assert site.gateway.stop() == 0
             await view.until(lambda: "NOT RUNNING" in view.text("#headline"), "that it is down")
-            await view.until(lambda: view.rows()[0][-1].startswith("waits for hub"), "what is in its database")
+            await view.until(lambda: view.rows()[0][-1].startswith("hub is paused"), "what is in its database")
             await view.press("t")
             await view.asked("retry request")
             await view.press("y")

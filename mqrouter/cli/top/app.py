@@ -24,10 +24,11 @@ TABS: dict[str, type[Pane]] = {"overview": OverviewPane, "queue": QueuePane, "ti
 KEYS = f"""Everywhere  1 to 4: tabs   r: look now   q: leave
 Queue       /: filter   s: sort   n, b: next page and the one before   Enter: all about a request   Esc: close
             Space: mark   a: mark all on this page; without marks a key means the request under the cursor
-            t: retry   c: cancel   m: move to a tier   p: priority   l: time to live; each asks first
-Tiers       p: pause or resume, asks first
+            t: retry   c: cancel   m: move to a tier   p: priority   l: time to live   d: drop   u: undo a drop
+            o: pause the route of the request, or let it go on; each asks first
+Tiers       p: pause or resume a tier; routes that are paused are listed there, too
 Filter      {HELP}
-            (words are looked for in the question; state:all shows those that ended, too)"""
+            (words are looked for in the question; state:dropped can be undone, state:all is every request)"""
 
 
 class Top(App[None]):

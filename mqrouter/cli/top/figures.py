@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from mqrouter.cli.top.source import WAITING, Overview
+from mqrouter.core.waiting import Standing, why_waiting
 
 BARS = "▁▂▃▄▅▆▇█"
 POINTS = 60
 WINDOW_S = 60.0
+STEP_S = 20.0
+"""Times below a minute are shown in steps of this."""
 SAMPLE = re.compile(r"^mqrouter_(\w+)\{(.*)\}$")
 LABEL = re.compile(r'(\w+)="((?:[^"\\]|\\.)*)"')
 MINUTE, HOUR, DAY = 60, 3_600, 86_400
@@ -106,30 +111,24 @@ def why_not_used(tier: Mapping[str, Any]) -> str:
     return "" if tier["usable"] else tier["reason"] or "not reachable"
 
 
-def why_waiting(row: Mapping[str, Any], tiers: Mapping[str, Mapping[str, Any]]) -> str:
+def why(row: Mapping[str, Any], standing: Standing) -> str:
     """Returns why a request has no answer yet, or how it ended."""
-    match row["state"]:
-        case "received":
-            return "to be decided"
-        case "leased":
-            return f"{row['tier'] or 'a tier'} works on it"
-        case "pending":
-            return _why_pending(row, tiers)
-    return str(row["reason"] or row["detail"] or row["tier"] or "")
+    in_s = row["next_attempt_in_s"]
+    quiet = {**row, "next_attempt_in_s": None if in_s is None else _coarse_s(in_s)}
+    return why_waiting(quiet, standing) or str(row["reason"] or row["detail"] or row["tier"] or "")
 
 
-def _why_pending(row: Mapping[str, Any], tiers: Mapping[str, Mapping[str, Any]]) -> str:
-    names = (row["waiting_for"] or "").split(">")
-    failure = f": {row['detail']}" if row["detail"] else ""
-    if row["next_attempt_in_s"]:
-        return f"{names[0]} again in {coarse_age(row['next_attempt_in_s'])}{failure}"
-    known = [(name, tiers[name]) for name in names if name in tiers]
-    if not known:  # the daemon is down, and nobody knows how they are
-        return f"waits for {' > '.join(names)}{failure}"
-    usable = next((name for name, tier in known if tier["usable"]), None)
-    if usable is None:
-        return "; ".join(f"{name} is {tier_state(tier)}: {why_not_used(tier)}" for name, tier in known)
-    return f"in line for {usable}{failure}"
+def quiet(standing: Standing) -> Standing:
+    """Returns the same with times that seldom change."""
+    tiers = {
+        name: replace(tier, probe_in_s=None, held_s=_coarse_s(tier.held_s), limit_for_s=_coarse_s(tier.limit_for_s))
+        for name, tier in standing.tiers.items()
+    }
+    return replace(standing, tiers=tiers)
+
+
+def _coarse_s(seconds: float) -> float:
+    return STEP_S * math.ceil(seconds / STEP_S) if seconds < MINUTE else MINUTE * math.ceil(seconds / MINUTE)
 
 
 def joined(counts: Sequence[tuple[str, int]], most: int = 6) -> str:

@@ -15,11 +15,12 @@ from textual.widget import Widget
 from mqrouter.cli.tables import printable
 from mqrouter.cli.top.dialogs import Confirm
 from mqrouter.cli.top.figures import History
-from mqrouter.cli.top.snapshot import TIER_HEADERS, facts, known_tiers, tier_cells
+from mqrouter.cli.top.snapshot import TIER_HEADERS, facts, paused_route_cells, tier_cells
 from mqrouter.cli.top.source import Overview, RefusedError, Row, Source
 from mqrouter.cli.top.widgets import Table, Text
 
 Look = Callable[[Source], Any]
+ROUTE = "route "
 
 
 class Pane(Vertical):
@@ -44,6 +45,20 @@ class Pane(Vertical):
     def say(self, text: str) -> None:
         self.app.screen_stack[0].query_one("#message", Text).show(text)
 
+    async def hold(self, kind: str, name: str, verb: str) -> None:
+        """Pauses or resumes a tier or a route, once the operator said yes."""
+        what = "its questions wait, or go to another tier" if kind == "tiers" else "its questions wait"
+        what = what if verb == "pause" else "it goes on"
+        if not await self.app.push_screen_wait(Confirm(f"{verb} {kind[:-1]} {name}? ({what})")):
+            return
+        try:
+            await asyncio.to_thread(self.source.steer, kind, name, verb)
+        except RefusedError as error:
+            self.say(str(error))
+            return
+        self.say(f"{kind[:-1]} {name} is {verb}d")
+        await self.app.run_action("refresh_now")
+
 
 class OverviewPane(Pane):
     """Every line is a widget of its own: one that has changed is drawn, and no other."""
@@ -55,7 +70,7 @@ class OverviewPane(Pane):
         return self.query_one(VerticalScroll)
 
     def take(self, overview: Overview, history: History, found: Any) -> None:
-        tiers = [f"{cells[0]:<9} {cells[1]}{': ' + cells[-1] if cells[-1] else ''}" for cells in tier_cells(overview)]
+        tiers = [f"{cells[0]:<9} {cells[1]}{': ' + cells[-1] if cells[-1] else ''}" for cells in _places(overview)]
         lines = [*(f"{name:<9} {text}" for name, text in facts(overview, history)), " ", *tiers]
         shown = list(self.query(Text))
         for line, widget in zip(lines, shown, strict=False):
@@ -81,27 +96,21 @@ class TiersPane(Pane):
         return self.query_one(Table)
 
     def take(self, overview: Overview, history: History, found: Any) -> None:
-        self._tiers = known_tiers(overview)
-        self.query_one(Table).show([(cells[0], cells) for cells in tier_cells(overview)])
+        self.query_one(Table).show([(cells[0], cells) for cells in _places(overview)])
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         return not (action == "pause" and self.source.is_read_only)
 
     def action_pause(self) -> None:
-        if (tier := self.query_one(Table).key) is not None:
-            self.run_worker(self._steer(tier, "resume" if self._tiers[tier]["paused_by"] else "pause"), exclusive=True)
+        table = self.query_one(Table)
+        if (key := table.key) is not None:
+            is_paused = table.lines[table.cursor_row][1] == "paused"
+            kind, name = ("routes", key.removeprefix(ROUTE)) if key.startswith(ROUTE) else ("tiers", key)
+            self.run_worker(self.hold(kind, name, "resume" if is_paused else "pause"), exclusive=True)
 
-    async def _steer(self, tier: str, verb: str) -> None:
-        what = "its questions wait, or go to another tier" if verb == "pause" else "it gets questions again"
-        if not await self.app.push_screen_wait(Confirm(f"{verb} {tier}? ({what})")):
-            return
-        try:
-            await asyncio.to_thread(self.source.steer_tier, tier, verb)
-        except RefusedError as error:
-            self.say(str(error))
-            return
-        self.say(f"{tier} is {'paused' if verb == 'pause' else 'resumed'}")
-        await self.app.run_action("refresh_now")
+
+def _places(overview: Overview) -> list[tuple[str, ...]]:
+    return [*tier_cells(overview), *paused_route_cells(overview)]
 
 
 class LogPane(Pane):

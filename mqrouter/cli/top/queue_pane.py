@@ -14,15 +14,15 @@ from textual.containers import VerticalScroll
 from textual.widget import Widget
 from textual.widgets import Input
 
-from mqrouter.cli.queue import _card as format_card
+from mqrouter.cli.queue import format_card
 from mqrouter.cli.selection import age
 from mqrouter.cli.steer import DONE
 from mqrouter.cli.top.dialogs import Ask, Confirm, Read
-from mqrouter.cli.top.figures import History, why_waiting
+from mqrouter.cli.top.figures import History, quiet
 from mqrouter.cli.top.filter_line import HELP, FilterError, parse
 from mqrouter.cli.top.panes import Look, Pane
 from mqrouter.cli.top.snapshot import QUEUE_HEADERS, known_tiers, request_cells
-from mqrouter.cli.top.source import Overview, Page, RefusedError, Row
+from mqrouter.cli.top.source import NOTHING_KNOWN, Overview, Page, RefusedError, Row
 from mqrouter.cli.top.widgets import Table, Text
 from mqrouter.core.decode import MAX_PRIORITY
 from mqrouter.core.steering import Sort
@@ -51,9 +51,12 @@ class QueuePane(Pane):
         Binding("escape", "leave", "leave", show=False),
         Binding("t", "order('retry')", "retry"),
         Binding("c", "order('cancel')", "cancel"),
+        Binding("d", "order('drop')", "drop"),
+        Binding("u", "order('undo')", "undo"),
         Binding("m", "order('move')", "move"),
         Binding("p", "order('priority')", "priority"),
         Binding("l", "order('ttl')", "ttl"),
+        Binding("o", "hold_route", "hold route"),
     ]
 
     def __init__(self, *arguments: Any) -> None:
@@ -95,9 +98,9 @@ class QueuePane(Pane):
         self._show()
 
     def _show(self) -> None:
-        tiers = {} if self._overview is None else known_tiers(self._overview)
+        standing = quiet(NOTHING_KNOWN if self._overview is None else self._overview.standing)
         rows = [
-            (row["id"], (MARK if row["id"] in self._marked else " ", *request_cells(row, tiers)))
+            (row["id"], (MARK if row["id"] in self._marked else " ", *request_cells(row, standing)))
             for row in self._page.rows
         ]
         self.query_one("#requests", Table).show(rows)
@@ -185,9 +188,7 @@ class QueuePane(Pane):
             self.say(str(error))
             return
         self._opened = request_id
-        tiers = {} if self._overview is None else known_tiers(self._overview)
-        first, *rest = format_card(row).split("\n")
-        self.query_one("#card", Text).show("\n".join([first, f"  why:      {why_waiting(row, tiers)}", *rest]))
+        self.query_one("#card", Text).show(format_card(row))
         detail = self.query_one("#detail", VerticalScroll)
         detail.display = True
         detail.scroll_home(animate=False)
@@ -195,7 +196,15 @@ class QueuePane(Pane):
     # --- steering -----------------------------------------------------------------------------------
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
-        return not (action == "order" and self.source.is_read_only)
+        return not (action in ("order", "hold_route") and self.source.is_read_only)
+
+    def action_hold_route(self) -> None:
+        """Pauses the route of the request under the cursor, or lets it go on."""
+        key = self.query_one("#requests", Table).key
+        route = next((row["route"] for row in self._page.rows if row["id"] == key), None)
+        if route is not None and self._overview is not None:
+            verb = "resume" if route in self._overview.standing.paused_routes else "pause"
+            self.run_worker(self.hold("routes", route, verb), exclusive=True)
 
     def action_order(self, verb: str) -> None:
         key = self.query_one("#requests", Table).key

@@ -14,12 +14,15 @@ from mqrouter.cli.top.figures import (
     depth,
     joined,
     labelled,
+    quiet,
     sparkline,
     tier_state,
+    why,
     why_not_used,
-    why_waiting,
 )
 from mqrouter.cli.top.source import WAITING, Overview, Page
+from mqrouter.core.states import State
+from mqrouter.core.waiting import Standing
 
 MB = 1e6
 NO_ROUTE = "(no route)"
@@ -30,12 +33,12 @@ ID_CHARS = 8
 
 
 def as_text(overview: Overview, page: Page) -> str:
-    tiers = known_tiers(overview)
+    standing = quiet(overview.standing)
     lines = [headline(overview), *(f"  {name:<9} {text}" for name, text in facts(overview, History()))]
-    if rows := tier_cells(overview):
+    if rows := [*tier_cells(overview), *paused_route_cells(overview)]:
         lines += ["", format_table(TIER_HEADERS, rows, max_width=None)]
     if page.rows:
-        lines += ["", format_table(QUEUE_HEADERS, [request_cells(row, tiers, is_whole=True) for row in page.rows])]
+        lines += ["", format_table(QUEUE_HEADERS, [request_cells(row, standing, is_whole=True) for row in page.rows])]
         lines += [] if page.next is None else ["there may be more: mqrouter queue list"]
     return "\n".join(lines)
 
@@ -98,6 +101,8 @@ def _of_link(status: Mapping[str, Any] | None) -> list[tuple[str, str]]:
 def _queue(overview: Overview) -> str:
     counts = overview.stats.get("requests", {}) if overview.status is None else overview.status["requests"]
     states = ", ".join(f"{counts.get(state, 0)} {state}" for state in WAITING)
+    if dropped := counts.get(State.DROPPED, 0):
+        states += f", {dropped} dropped"
     oldest = overview.stats.get("oldest_waiting_s")
     aged = f"; the oldest for {coarse_age(oldest)}" if oldest is not None and depth(overview) else ""
     if overview.status is None:
@@ -152,9 +157,16 @@ def tier_cells(overview: Overview) -> list[tuple[str, ...]]:
     return found
 
 
-def request_cells(
-    row: Mapping[str, Any], tiers: Mapping[str, Mapping[str, Any]], *, is_whole: bool = False
-) -> tuple[str, ...]:
+def paused_route_cells(overview: Overview) -> list[tuple[str, ...]]:
+    """Returns a row for each route that is held back, as in TIER_HEADERS."""
+    routes = {} if overview.status is None else overview.status["paused_routes"]
+    return [
+        (f"route {name}", "paused", "", "", "", "", "", f"by {pause['paused_by']}, for {coarse_age(pause['for_s'])}")
+        for name, pause in routes.items()
+    ]
+
+
+def request_cells(row: Mapping[str, Any], standing: Standing, *, is_whole: bool = False) -> tuple[str, ...]:
     """Returns a request as in QUEUE_HEADERS; its id is shortened unless `is_whole`."""
     return (
         row["id"] if is_whole else row["id"][:ID_CHARS],
@@ -164,7 +176,7 @@ def request_cells(
         printable(row["device"] or "-"),
         row["route"] or "-",
         str(row["attempts"]),
-        printable(why_waiting(row, tiers)),
+        printable(why(row, standing)),
     )
 
 

@@ -18,6 +18,7 @@ from mqrouter.cli.selection import selection_of
 from mqrouter.cli.top.log_tail import tail
 from mqrouter.core.states import ACTIVE, TERMINAL, State
 from mqrouter.core.steering import Sort
+from mqrouter.core.waiting import Standing, explained, standing_of_status
 
 if TYPE_CHECKING:
     from mqrouter.settings import Gateway
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 Row = dict[str, Any]
 WAITING = [str(state) for state in State if state in ACTIVE]
 ENDED = [str(state) for state in State if state in TERMINAL]
+NOTHING_KNOWN = Standing({}, is_live=False)
 STATS_EVERY_S = 10.0
 STATS_SHARE = 0.05
 """Counting a queue by route reads all of it: no more of the time than this goes into that."""
@@ -48,6 +50,8 @@ class Overview:
     stats: Mapping[str, Any]
     samples: Mapping[str, float] = field(default_factory=dict)
     """Metrics without labels by their name, and with labels as `name{label="value"}`."""
+    standing: Standing = NOTHING_KNOWN
+    """What requests wait for; of a daemon that is down, what is known of that."""
     at_s: float = 0.0
     """By a clock that only goes forward."""
     trouble: str | None = None
@@ -82,7 +86,8 @@ class Source:
         """Raises RefusedError where nothing can be read: permissions, or a daemon that does not answer."""
         try:
             status = self._get("/v1/status")
-            return Overview(status, self._counted(), _samples(self._get_text("/metrics")), time.monotonic())
+            samples = _samples(self._get_text("/metrics"))
+            return Overview(status, self._counted(), samples, standing_of_status(status), time.monotonic())
         except DaemonDownError:
             self._stats_due_s = 0.0
             return self._overview_of_database()
@@ -101,15 +106,16 @@ class Source:
         self._stats_due_s = 0.0
 
     def _overview_of_database(self) -> Overview:
-        from mqrouter.edge.store.reading import gateway_now, stats
+        from mqrouter.edge.store.reading import gateway_now, last_known, stats
         from mqrouter.edge.system import machine_clocks
 
         try:
             with self._open() as db:
-                found = stats(db, gateway_now(db, machine_clocks()))
+                now = gateway_now(db, machine_clocks())
+                found, standing = stats(db, now), last_known(db, now)
         except RefusedError as error:
             return Overview(None, {}, at_s=time.monotonic(), trouble=str(error))
-        return Overview(None, found, at_s=time.monotonic())
+        return Overview(None, found, standing=standing, at_s=time.monotonic())
 
     def page(
         self, wanted: Mapping[str, Any], *, sort: Sort = Sort.NEWEST, after: int | None = None, limit: int = PAGE
@@ -142,14 +148,15 @@ class Source:
             return self._show_from_database(request_id)
 
     def _show_from_database(self, request_id: str) -> Row:
-        from mqrouter.edge.store.reading import gateway_now, masked, show_request
+        from mqrouter.edge.store.reading import gateway_now, last_known, masked, show_request
         from mqrouter.edge.system import machine_clocks
 
         with self._open() as db:
-            found = show_request(db, request_id, gateway_now(db, machine_clocks()))
+            now = gateway_now(db, machine_clocks())
+            found, standing = show_request(db, request_id, now), last_known(db, now)
         if found is None:
             raise RefusedError("there is no such request")
-        return masked(found)
+        return explained(masked(found), standing)
 
     def log_lines(self) -> list[str] | None:
         """Returns the latest lines of the log file, the newest last; None where the log goes elsewhere."""
@@ -194,9 +201,9 @@ class Source:
         outcomes: list[Row] = report["outcomes"]
         return outcomes
 
-    def steer_tier(self, tier: str, verb: str) -> None:
-        """`verb` is pause or resume. Raises RefusedError."""
-        self._post(f"/v1/tiers/{quote(tier, safe='')}/{verb}", None)
+    def steer(self, kind: str, name: str, verb: str) -> None:
+        """`kind` is tiers or routes, `verb` is pause or resume. Raises RefusedError."""
+        self._post(f"/v1/{kind}/{quote(name, safe='')}/{verb}", None)
 
     def _post(self, target: str, body: object) -> Row:
         if self.is_read_only:
