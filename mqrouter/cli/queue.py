@@ -170,7 +170,7 @@ def show(config: Path | None, request_id: str, with_text: bool, is_json: bool) -
         found = show_request(db, request_id, now)
         standing = standing or last_known(db, now)
     if found is None:
-        click.echo(f"no request {printable(request_id)}", err=True)
+        click.echo(f"mqrouter: no request {printable(request_id)}", err=True)
         raise SystemExit(Exit.NOTHING_FOUND)
     found = explained(found if with_text else masked(found), standing)
     if is_json:
