@@ -352,3 +352,11 @@ def card_of(site: Site, device: str) -> dict[str, Any]:
         return json.loads(done.stdout) if done.returncode == 0 else None
 
     return poll(found, lambda: device)
+
+
+async def test_view_is_left_while_it_looks(site: Site) -> None:
+    for keys in (("q",), ("2", "q"), ("3", "r", "q")):
+        async with viewing(site) as view:
+            await view.press(*keys)
+            await view.until(lambda view=view: not view.app.is_running, "it is left")  # type: ignore[misc]
+            assert view.app.return_code == 0

@@ -87,7 +87,7 @@ class Top(App[None]):
         return self._panes[self.screen_stack[0].query_one(TabbedContent).active]
 
     async def _watch(self) -> None:
-        while True:
+        while self.is_running:  # once it is not, there are no widgets any more
             self._is_wanted.clear()
             await self._look()
             self.looks += 1
@@ -106,10 +106,12 @@ class Top(App[None]):
         except RefusedError as error:
             self._show_headline(f"NOT UP TO DATE: {error}")
             return
-        if overview.trouble is None and pane.is_attached:  # the operator may have left meanwhile
+        if overview.trouble is None and self.is_running:
             pane.take(overview, self._history, found)
 
     def _show_headline(self, text: str) -> None:
+        if not self.is_running:
+            return
         mode = "   [read-only]" if self._source.is_read_only else ""
         self._headline.show(text + mode)
 

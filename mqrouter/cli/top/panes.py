@@ -43,7 +43,8 @@ class Pane(Vertical):
         raise NotImplementedError
 
     def say(self, text: str) -> None:
-        self.app.screen_stack[0].query_one("#message", Text).show(text)
+        if self.app.is_running:  # the operator may have left meanwhile
+            self.app.screen_stack[0].query_one("#message", Text).show(text)
 
     async def hold(self, kind: str, name: str, verb: str) -> None:
         """Pauses or resumes a tier or a route, once the operator said yes."""

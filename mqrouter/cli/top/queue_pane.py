@@ -187,6 +187,8 @@ class QueuePane(Pane):
         except RefusedError as error:
             self.say(str(error))
             return
+        if not self.app.is_running:
+            return
         self._opened = request_id
         self.query_one("#card", Text).show(format_card(row))
         detail = self.query_one("#detail", VerticalScroll)
