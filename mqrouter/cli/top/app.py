@@ -21,14 +21,22 @@ from mqrouter.cli.top.widgets import Text
 
 THEME = "ansi-dark"
 TABS: dict[str, type[Pane]] = {"overview": OverviewPane, "queue": QueuePane, "tiers": TiersPane, "log": LogPane}
-KEYS = f"""Everywhere  1 to 4: tabs   r: look now   q: leave
-Queue       /: filter   s: sort   n, b: next page and the one before   Enter: all about a request   Esc: close
-            Space: mark   a: mark all on this page; without marks a key means the request under the cursor
-            t: retry   c: cancel   m: move to a tier   p: priority   l: time to live   d: drop   u: undo a drop
-            o: pause the route of the request, or let it go on; each asks first
-Tiers       p: pause or resume a tier; routes that are paused are listed there, too
-Filter      {HELP}
-            (words are looked for in the question; state:dropped can be undone, state:all is every request)"""
+KEYS = f"""1 to 4  tabs         r  look now         q  leave
+
+Queue (keys mean what is marked, else the request under the cursor)
+/      filter       s  sort             Enter  all about it
+n      next page    b  page before      Esc    close
+Space  mark         a  mark the page    o      hold its route
+t      retry        c  cancel           d      drop
+u      undo a drop  m  move to a tier   p      priority
+l      time to live
+
+Tiers
+p      hold a tier, or let it or a held route go on
+
+What changes anything asks first. A filter is made of:
+{HELP}
+Words are looked for in the question; state:all is every request."""
 
 
 class Top(App[None]):
@@ -40,14 +48,14 @@ class Top(App[None]):
     #message { height: 1; }
     TabbedContent { height: 1fr; }
     Pane { height: 1fr; }
-    Table { height: 1fr; }
+    Table { height: 1fr; scrollbar-size-horizontal: 0; }
     #about { height: 1; }
     #detail { height: 1fr; border-top: solid gray; }
     #filter { height: 1; border: none; padding: 0; }
     Confirm, Ask, Reading { align: center middle; }
     .dialog { width: auto; max-width: 100%; height: auto; max-height: 100%; border: solid gray; padding: 0 1; }
     .dialog Input { width: 60; max-width: 100%; height: 1; border: none; padding: 0; }
-    .dialog Static { width: auto; }
+    .dialog Static { width: auto; max-width: 90vw; }
     """
     BINDINGS: ClassVar[list[BindingType]] = [
         *(Binding(str(number), f"show_tab('{name}')", name, show=False) for number, name in enumerate(TABS, 1)),

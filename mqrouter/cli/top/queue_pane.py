@@ -52,11 +52,11 @@ class QueuePane(Pane):
         Binding("t", "order('retry')", "retry"),
         Binding("c", "order('cancel')", "cancel"),
         Binding("d", "order('drop')", "drop"),
-        Binding("u", "order('undo')", "undo"),
+        Binding("u", "order('undo')", "undo", show=False),
         Binding("m", "order('move')", "move"),
-        Binding("p", "order('priority')", "priority"),
-        Binding("l", "order('ttl')", "ttl"),
-        Binding("o", "hold_route", "hold route"),
+        Binding("p", "order('priority')", "priority", show=False),
+        Binding("l", "order('ttl')", "ttl", show=False),
+        Binding("o", "hold_route", "hold route", show=False),
     ]
 
     def __init__(self, *arguments: Any) -> None:
