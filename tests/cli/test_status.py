@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mqrouter.cli.status import _limit_lines, _why_unused, breaker_word
+from mqrouter.cli.status import _limit_lines, _lines, _why_unused, breaker_word
 
 
 def test_levels_of_a_tier_are_shown_with_what_is_left_to_wait() -> None:
@@ -28,3 +28,9 @@ def test_breaker_of_a_tier_that_nobody_asked_yet_is_not_called_closed() -> None:
     assert breaker_word({"breaker": "closed", "tried": False}) == "not tried yet"
     assert breaker_word({"breaker": "closed", "tried": True}) == "closed"
     assert breaker_word({"breaker": "open", "tried": True}) == "open"
+
+
+def test_states_are_told_in_words_that_need_no_glossary() -> None:
+    requests = {"received": 0, "pending": 2, "expired": 1}
+    text = _lines({"running": False, "requests": requests, "oldest_waiting_s": None, "salvage": None})
+    assert "requests: 0 waiting to be decided, 2 waiting for a tier, 1 expired" in text
