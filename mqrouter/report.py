@@ -123,6 +123,7 @@ class Report:
         worker, over = self.workers.get(lane.name), self.board.over(lane.name)
         return {
             "breaker": str(breaker.state),
+            "tried": lane.name in self.board.tried,
             "usable": self.board.is_available(lane.name),
             "reason": breaker.reason or None,
             "probe_in_s": None if (in_s := breaker.probe_in_s(self.clock.monotonic_s())) is None else round(in_s, 1),

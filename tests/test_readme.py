@@ -7,12 +7,16 @@ import shlex
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import click
+import numpy as np
 import pytest
 
 from mqrouter.cli.main import COMMANDS, cli
 from mqrouter.errors import ErrorCode
+from mqrouter.routing.signals import Embedding, Signals
+from mqrouter.routing.strategy import RouteExamples
 from mqrouter.settings import OllamaTier, Route
 
 ROOT = Path(__file__).parents[1]
@@ -61,6 +65,18 @@ def test_example_configuration_loads() -> None:
     table = tomllib.loads(text)
     assert OllamaTier.model_validate(table["tiers"]["hub"]).model
     assert Route.model_validate(table["routes"]["crop_disease"]).to == ["hub", "regional"]
+
+
+def test_example_strategy_is_whole() -> None:
+    """It is run as it stands: its imports are there, and it scores."""
+    _, strategy = _blocks("python")
+    assert '"loudness": "mqrouter.routing.loudness:Loudness"' in README
+    names: dict[str, Any] = {}
+    exec(compile(strategy, "loudness.py", "exec"), names)
+    routes = {name: RouteExamples((), np.zeros((0, 2), np.float32), 0.3, ()) for name in ("loud", "quiet")}
+    embedding = Embedding(np.zeros(2, np.float32), 1, is_cut=False)
+    signals = Signals(4, 1, embedding, is_private=False, asked_route=None, text="HELP")
+    assert names["Loudness"](routes, nearest=1).score(signals).ranked[0].score == 1.0
 
 
 @pytest.mark.parametrize("target", re.findall(r"\]\(([^)#]+)\)", README))

@@ -30,8 +30,10 @@ def read_questions(file: Path) -> list[Asked]:
     """Returns the questions of a file. Raises QuestionsError."""
     try:
         lines = [line for line in file.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
-    except (OSError, UnicodeDecodeError) as error:
-        raise QuestionsError(f"{file}: cannot be read as UTF-8 text: {error}") from error
+    except OSError as error:
+        raise QuestionsError(f"{file}: cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise QuestionsError(f"{file}: byte {error.start} is not UTF-8: save the file as UTF-8") from error
     if not lines:
         raise QuestionsError(f"{file}: there is no question in it")
     if not lines[0].lstrip().startswith("{"):

@@ -35,6 +35,7 @@ LAST_WORD_S = 5.0
 @click.option("--progress", "is_progress", is_flag=True, help="Show the answer on stderr while it is being written.")
 @click.option("--provisional", "is_provisional", is_flag=True, help="Show a provisional answer first, if there is one.")
 @click.option("--priority", type=click.IntRange(0, 9), default=0, show_default=True)
+@click.option("--ttl", "ttl_s", type=FiniteRange(min=1), metavar="S", help="Seconds until it expires; else --timeout.")
 @click.option("--timeout", "timeout_s", type=FiniteRange(min=0.1), default=60.0, show_default=True, metavar="S")
 @click.option("--json", "is_json", is_flag=True, help="The whole answer as JSON on standard output.")
 def command(
@@ -48,6 +49,7 @@ def command(
     is_progress: bool,
     is_provisional: bool,
     priority: int,
+    ttl_s: float | None,
     timeout_s: float,
     is_json: bool,
 ) -> None:
@@ -56,8 +58,8 @@ def command(
     A provisional answer, and one that is being written, go to standard error; the last one goes to standard output.
 
     \b
-    Exit: 0 answered, 1 answered with an error, 69 no broker, 75 no answer in time (the question has
-    expired with it).
+    Exit: 0 answered, 1 answered with an error, 69 no broker, 75 no answer in time (without --ttl the
+    question has expired with it).
 
     \b
     Example:
@@ -69,7 +71,7 @@ def command(
     request_id = uuid.uuid4().hex[:12]
     body: dict[str, Any] = {"id": request_id, "question": question, "priority": priority, "private": is_private}
     more: dict[str, Any] = {"route": route, "session": session, "max_bytes": max_bytes, "progress": is_progress}
-    more |= {"accept_provisional": is_provisional, "ttl_s": timeout_s}
+    more |= {"accept_provisional": is_provisional, "ttl_s": timeout_s if ttl_s is None else ttl_s}
     body |= {name: value for name, value in more.items() if value}
     try:
         answer = _ask(settings, device, request_id, json.dumps(body, ensure_ascii=False), timeout_s)
@@ -81,7 +83,7 @@ def command(
         click.echo(answer["answer"])
         click.echo(_source(answer), err=True)
     else:
-        click.echo(f"error {answer['error']['code']}: {answer['error']['message']}", err=True)
+        click.echo(f"mqrouter: {answer['error']['code']}: {answer['error']['message']}", err=True)
     sys.exit(Exit.OK if answer["status"] == "ok" else Exit.FAILED)
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from collections.abc import Collection, Iterator
 from dataclasses import asdict
+from getpass import getuser
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -39,7 +41,8 @@ def command(config: Path | None, *, as_json: bool) -> None:
         loaded = load(find_config(config, os.environ), os.environ)
     except ConfigError as error:
         _reject(error.problems, as_json=as_json)
-    found = [*_head_problems(loaded.settings), *_trace_problems(loaded.settings)]
+    settings = loaded.settings
+    found = chain(_folder_problems(settings), _head_problems(settings), _trace_problems(settings))
     if wrong := [loaded.problem(path, message) for path, message in found]:
         _reject(wrong, as_json=as_json)
     warnings = [loaded.problem(path, message) for path, message in _warnings(loaded.settings)]
@@ -56,6 +59,23 @@ def _reject(problems: list[Problem], *, as_json: bool) -> None:
         echo_json({"ok": False, "problems": [asdict(problem) for problem in problems], "warnings": []})
         raise SystemExit(Exit.CONFIG)
     fail(problems)
+
+
+def _folder_problems(settings: Settings) -> Iterator[tuple[KeyPath, str]]:
+    """Yields why the daemon, run by this user, could not keep its database."""
+    folder = settings.gateway.data_dir
+    try:
+        there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+        is_of_kernel = os.statvfs(there).f_blocks == 0
+    except OSError as error:
+        yield ("gateway", "data_dir"), f"{folder} cannot be looked at: {error.strerror}"
+        return
+    if not there.is_dir():
+        yield ("gateway", "data_dir"), f"{there} is a file: {folder} cannot be a folder"
+    elif is_of_kernel or not os.access(there, os.W_OK | os.X_OK):
+        what = "written" if there == folder else f"made in {there}"
+        why = f"{folder} cannot be {what} by this user ({getuser()}): name another folder, or run this as its owner"
+        yield ("gateway", "data_dir"), why
 
 
 def _head_problems(settings: Settings) -> Iterator[tuple[KeyPath, str]]:

@@ -52,7 +52,24 @@ def call_daemon(
 def ask_daemon(
     socket_path: Path, method: str, target: str, *, body: object = None, timeout_s: float = TIMEOUT_S
 ) -> tuple[int, bytes]:
-    """Returns the status and what was answered; `body` goes as JSON. Raises DaemonDownError."""
+    """The same as `exchange`, for a command: ends the process with a message where the daemon cannot be asked."""
+    try:
+        return exchange(socket_path, method, target, body=body, timeout_s=timeout_s)
+    except PermissionError as error:
+        click.echo(f"mqrouter: {socket_path}: {error.strerror}: run this as the daemon's user", err=True)
+        raise SystemExit(Exit.NOPERM) from error
+    except TimeoutError as error:
+        click.echo(f"mqrouter: the daemon did not answer within {timeout_s:g} s: it is busy, or stopped", err=True)
+        raise SystemExit(Exit.TEMPFAIL) from error
+
+
+def exchange(
+    socket_path: Path, method: str, target: str, *, body: object = None, timeout_s: float = TIMEOUT_S
+) -> tuple[int, bytes]:
+    """Returns the status and what was answered; `body` goes as JSON.
+
+    Raises DaemonDownError, PermissionError, or TimeoutError where it is busy or stopped.
+    """
     connection = _UnixConnection(socket_path, timeout_s)
     content = None if body is None else json.dumps(body)
     headers = {} if body is None else {"Content-Type": "application/json"}
@@ -60,12 +77,8 @@ def ask_daemon(
         connection.request(method, target, content, headers)
         response = connection.getresponse()
         return response.status, response.read()
-    except PermissionError as error:
-        click.echo(f"mqrouter: {socket_path}: {error.strerror}: run this as the daemon's user", err=True)
-        raise SystemExit(Exit.NOPERM) from error
-    except TimeoutError as error:
-        click.echo(f"mqrouter: the daemon did not answer within {timeout_s:g} s: it is busy, or stopped", err=True)
-        raise SystemExit(Exit.TEMPFAIL) from error
+    except (PermissionError, TimeoutError):
+        raise
     except (OSError, http.client.HTTPException) as error:
         raise DaemonDownError(str(error)) from error
     finally:

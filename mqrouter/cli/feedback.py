@@ -46,7 +46,7 @@ def command(
         click.echo(f"mqrouter: {reason_of(found)}", err=True)
         raise SystemExit(Exit.FAILED)
     if found["request"] is None:
-        click.echo(f"no request {printable(request_id)}", err=True)
+        click.echo(f"mqrouter: no request {printable(request_id)}", err=True)
         raise SystemExit(Exit.NOTHING_FOUND)
     if is_json:
         echo_json(found)

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from importlib import import_module
-from typing import Any
+from typing import Any, NoReturn
 
 import click
 
 from mqrouter import __version__
+from mqrouter.cli.common import Exit
 
 COMMANDS = {
     "run": "Run the daemon.",
     "ask": "Ask a question through the broker.",
     "status": "Show how the daemon is doing.",
+    "top": "Watch broker, queue and tiers in a terminal, and steer them.",
     "metrics": "Print the daemon's metrics for Prometheus.",
     "queue": "Look at requests: pending, answered, failed.",
     "db": "Check, back up, shrink or salvage the database.",
@@ -30,7 +32,20 @@ COMMANDS = {
 
 
 class Commands(click.Group):
-    """Knows the names and one-line helps of all commands without importing any."""
+    """Knows the names and one-line helps of all commands without importing any; tells click's errors as our own."""
+
+    def main(self, *arguments: Any, **more: Any) -> NoReturn:
+        try:
+            code = super().main(*arguments, **more | {"standalone_mode": False})
+        except click.Abort:
+            click.echo("mqrouter: aborted", err=True)
+            raise SystemExit(Exit.FAILED) from None
+        except click.ClickException as error:
+            if isinstance(error, click.UsageError) and error.ctx is not None:
+                click.echo(f"{error.ctx.get_usage()}\nTry `{error.ctx.command_path} --help`.", err=True)
+            click.echo(f"mqrouter: {error.format_message()}", err=True)
+            raise SystemExit(error.exit_code) from None
+        raise SystemExit(code if isinstance(code, int) else Exit.OK)
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(COMMANDS)

@@ -205,7 +205,7 @@ def _for_each(names: Any, action: Callable[[str], None]) -> None:
         try:
             action(name)
         except MqrouterError as error:
-            click.echo(f"error: {error}", err=True)
+            click.echo(f"mqrouter: {error}", err=True)
             failures.append(error)
     if failures:
         raise SystemExit(_exit_code(failures[0]))
@@ -310,7 +310,7 @@ def _exit_codes() -> Iterator[None]:
     try:
         yield
     except MqrouterError as error:
-        click.echo(f"error: {error}", err=True)
+        click.echo(f"mqrouter: {error}", err=True)
         raise SystemExit(_exit_code(error)) from error
 
 

@@ -170,13 +170,13 @@ def show(config: Path | None, request_id: str, with_text: bool, is_json: bool) -
         found = show_request(db, request_id, now)
         standing = standing or last_known(db, now)
     if found is None:
-        click.echo(f"no request {printable(request_id)}", err=True)
+        click.echo(f"mqrouter: no request {printable(request_id)}", err=True)
         raise SystemExit(Exit.NOTHING_FOUND)
     found = explained(found if with_text else masked(found), standing)
     if is_json:
         echo_json(found)
     else:
-        click.echo(_card(found))
+        click.echo(format_card(found))
         say_as_of(standing, [found])
 
 
@@ -264,7 +264,8 @@ def _time_of(at_ms: int) -> datetime:
     return datetime.fromtimestamp(at_ms / 1000)
 
 
-def _card(row: dict[str, Any]) -> str:
+def format_card(row: dict[str, Any]) -> str:
+    """Returns everything about one request, for people."""
     device, client_id = printable(row["device"] or "-"), printable(row["client_id"] or "-")
     lines = [
         f"{row['id']}  {row['state']}  ({format_age(row['age_s'])} old, device {device})",

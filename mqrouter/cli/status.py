@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,8 @@ import click
 from mqrouter.cli.common import Exit, config_option, echo_json, fail, gateway_or_exit
 from mqrouter.cli.daemon import DaemonDownError, call_daemon, open_database
 from mqrouter.cli.tables import format_age, format_bytes, format_table
+
+STATE_WORDS = {"received": "waiting to be decided", "pending": "waiting for a tier", "leased": "being answered"}
 
 
 @click.command("status")
@@ -64,7 +67,8 @@ def _why_not_connected(error: str | None) -> str:
 
 
 def _lines(status: dict[str, Any]) -> str:
-    requests = ", ".join(f"{count} {state}" for state, count in status["requests"].items()) or "none"
+    requests = ", ".join(f"{count} {STATE_WORDS.get(state, state)}" for state, count in status["requests"].items())
+    requests = requests or "none"
     if not status["running"]:
         oldest = format_age(status["oldest_waiting_s"])
         waiting = f"; the oldest has waited {oldest}" if oldest else ""
@@ -93,7 +97,7 @@ def _lines(status: dict[str, Any]) -> str:
         for name, pause in status["paused_routes"].items()
     ]
     tiers = [
-        (f"  {name}", tier["model"], tier["breaker"], tier["in_flight"], _why_unused(tier) or _worker(tier))
+        (f"  {name}", tier["model"], breaker_word(tier), tier["in_flight"], _why_unused(tier) or _worker(tier))
         for name, tier in status["tiers"].items()
     ]
     headers = ("  TIER", "MODEL", "BREAKER", "IN FLIGHT", "REASON")
@@ -101,11 +105,16 @@ def _lines(status: dict[str, Any]) -> str:
     return "\n".join([*head, format_table(headers, tiers, max_width=None), *limits])
 
 
+def breaker_word(tier: Mapping[str, Any]) -> str:
+    """Returns the breaker's state; one that is closed because nobody asked yet promises nothing."""
+    return str(tier["breaker"]) if tier["tried"] or tier["breaker"] != "closed" else "not tried yet"
+
+
 def _limit_lines(name: str, levels: list[dict[str, Any]]) -> list[str]:
     lines = []
     for level in levels:
         of = "" if level["limit"] is None else f" of {level['limit']:.6g}"
-        when = "" if level["resets_in_s"] is None else f", more in {format_age(level['resets_in_s'])}"
+        when = "" if level["resets_in_s"] is None else f"; there is more room in {format_age(level['resets_in_s'])}"
         lines.append(f"  {name}: {level['name'].replace('_', ' ')}: {level['used']:.6g}{of} taken{when}")
     return lines
 

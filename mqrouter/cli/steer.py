@@ -209,7 +209,7 @@ def _find_one(database: Path, request_id: str) -> dict[str, Any]:
         known = show_request(db, request_id, gateway_now(db, machine_clocks()))
         same = open_requests_under(db, request_id)
     if known is None:
-        click.echo(f"no request {printable(request_id)}", err=True)
+        click.echo(f"mqrouter: no request {printable(request_id)}", err=True)
         raise SystemExit(Exit.NOTHING_FOUND)
     if known["id"] != request_id and len(same) > 1:
         choices = ", ".join(f"{row['id']} (device {printable(row['device'])})" for row in same)

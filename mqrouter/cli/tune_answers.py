@@ -38,8 +38,9 @@ def tune_answers(settings: Settings, *, is_written: bool, is_json: bool) -> None
     if is_json:
         echo_json({"models": rows} | written)
         return
+    names = _names(settings)
     for row in rows:
-        click.echo(f"{row['model']}: {row['good']} good, {row['bad']} bad, AUROC {row['auroc']:.3f} on these")
+        click.echo(f"{names[row['model']]}: {row['good']} good, {row['bad']} bad, AUROC {row['auroc']:.3f} on these")
         cells = [(f"{at['least']:g}", at["kept"], at["good"]) for at in row["at"]]
         click.echo(format_table(["LEAST CONFIDENCE", "KEPT", "GOOD OF THESE"], cells))
     if written:
@@ -48,14 +49,27 @@ def tune_answers(settings: Settings, *, is_written: bool, is_json: bool) -> None
 
 def _models(settings: Settings) -> list[str]:
     """Returns the fingerprints of the local tiers' models. Raises ModelFileError."""
-    from mqrouter import wiring
-    from mqrouter.errors import ModelFileError
-    from mqrouter.settings import LocalTier
-
-    found = {wiring.chat_fingerprint(settings, tier) for tier in settings.tiers.values() if isinstance(tier, LocalTier)}
+    found = _names(settings)
     if not found:
+        from mqrouter.errors import ModelFileError
+
         raise ModelFileError("no tier is local: there are no answers to calibrate")
     return sorted(found)
+
+
+def _names(settings: Settings) -> dict[str, str]:
+    """Returns what people call each model, with its tiers, by its fingerprint. Raises ModelFileError."""
+    from mqrouter import wiring
+    from mqrouter.settings import LocalTier
+
+    tiers: dict[str, list[str]] = {}
+    models: dict[str, str] = {}
+    for name, tier in settings.tiers.items():
+        if isinstance(tier, LocalTier):
+            fingerprint = wiring.chat_fingerprint(settings, tier)
+            tiers.setdefault(fingerprint, []).append(name)
+            models[fingerprint] = tier.model
+    return {fingerprint: f"{models[fingerprint]} (tier {', '.join(names)})" for fingerprint, names in tiers.items()}
 
 
 def _row(entry: AnswerCalibration, outcomes: list[JudgedAnswer]) -> dict[str, Any]:

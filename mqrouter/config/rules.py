@@ -197,6 +197,8 @@ def _found(path: KeyPath, message: str | None) -> Iterator[Finding]:
 def _why_not_a_prefix(prefix: str) -> str | None:
     if prefix.startswith("/") or prefix.endswith("/"):
         return "must not begin or end with /: the topics below it would have an empty level"
+    if "//" in prefix:
+        return "must not have // in it: the level between would be empty"
     return _why_not_a_topic(prefix)
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Sequence
 
 import structlog
 
-from mqrouter.core.feedback import Feedback, decode_feedback
+from mqrouter.core.feedback import Feedback, Verdict, decode_feedback
 from mqrouter.core.rate import DeviceRates
 from mqrouter.core.request import Incoming
 from mqrouter.core.topics import TopicMap
@@ -47,10 +47,16 @@ class Feedbacks:
         written = await self._store.record_feedback(found, self._clock.now_ms())
         for feedback, request_id in zip(found, written, strict=True):
             if request_id is None:
-                self._refuse(feedback.device, "this device asked nothing of that name")
+                self._refuse(feedback.device, "this device asked nothing of that name, or there is no answer to judge")
                 continue
             self.counts["feedback"] += 1
-            log.info("feedback.recorded", request_id=request_id, device=feedback.device, verdict=str(feedback.verdict))
+            log.info(
+                "feedback.recorded",
+                request_id=request_id,
+                device=feedback.device,
+                verdict=str(feedback.verdict),
+                names_no_route=feedback.verdict is Verdict.WRONG_ROUTE and feedback.right_route is None,
+            )
 
     def _checked(self, incoming: Incoming) -> Feedback | None:
         try:

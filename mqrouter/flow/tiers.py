@@ -42,6 +42,8 @@ class TierBoard:
         """Of whole answers that were fit to send."""
         self.used_at_s: dict[str, float] = {}
         """When each tier gave its latest answer, by the monotonic clock."""
+        self.tried: set[str] = set()
+        """Tiers of which anything is known since the start: they answered, failed, or were probed."""
         self.in_flight: Counter[str] = Counter()
         self.loads: Mapping[str, TierLoad] = {}
         """How busy each tier is, as of late."""
@@ -180,6 +182,7 @@ class TierBoard:
         self._changed(name, was)
 
     def _changed(self, name: str, was: BreakerState) -> None:
+        self.tried.add(name)
         breaker = self.breakers[name]
         if breaker.state is not was:
             write = log.warning if breaker.state is BreakerState.OPEN else log.info

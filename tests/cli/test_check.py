@@ -1,6 +1,7 @@
 """check says everything that is wrong, changes nothing, and its exit code tells a script."""
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -46,6 +47,24 @@ def test_valid_configuration_is_summed_up() -> None:
     assert result.exit_code == Exit.OK
     assert result.stdout.startswith("mqrouter.toml is valid: 1 file, 1 routes, tiers edge, topics below mqrouter/farm")
     assert result.stderr == ""
+
+
+@pytest.mark.parametrize(
+    ("folder", "why"),
+    [("taken/data", "is a file"), ("taken", "is a file"), ("/proc/data", "cannot be made in /proc by this user")],
+)
+def test_data_dir_that_cannot_be_is_a_problem(folder: str, why: str) -> None:
+    Path("taken").write_text("", encoding="utf-8")
+    result = check(f'{VALID}data_dir = "{folder}"\n')
+    assert result.exit_code == Exit.CONFIG
+    assert result.stderr.startswith("mqrouter.toml:12:1: gateway.data_dir: ") and why in result.stderr
+
+
+def test_data_dir_that_this_user_may_not_write_is_a_problem(monkeypatch: pytest.MonkeyPatch) -> None:
+    Path("data").mkdir()
+    monkeypatch.setattr(os, "access", lambda path, mode: not mode & os.W_OK)  # root may write everywhere
+    result = check(VALID)
+    assert (result.exit_code, "data cannot be written by this user" in result.stderr) == (Exit.CONFIG, True)
 
 
 def test_privacy_that_would_protect_nothing_is_a_problem() -> None:

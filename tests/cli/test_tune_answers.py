@@ -63,7 +63,9 @@ def test_calibration_is_shown_and_written_only_when_asked(config: Path) -> None:
     assert value(tune.command, "-c", config, "--answers", "--write")["file"] == str(path)
     found = wiring.load_calibrations(load(config, {}).settings)
     assert found[MODEL].platt(-0.2, -0.4) > 0.8 > 0.3 > found[MODEL].platt(-1.5, -3.0)
-    assert "LEAST CONFIDENCE" in invoke(tune.command, "-c", config, "--answers").stdout
+    text = invoke(tune.command, "-c", config, "--answers").stdout
+    assert "LEAST CONFIDENCE" in text
+    assert text.startswith("smollm2-135m-instruct (tier edge): 20 good, 10 bad") and MODEL not in text
 
 
 def test_what_says_nothing_of_this_models_answers_is_left_out(config: Path) -> None:

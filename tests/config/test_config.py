@@ -418,6 +418,7 @@ def test_example_twice_in_one_route_is_harmless() -> None:
         ("$SYS/x", "$"),
         ("a/", "/"),
         ("/a", "/"),
+        ("mq//x", "//"),
         ("{gatway}", "{gatway}"),
         ("a\\u0000", "NUL"),
     ],

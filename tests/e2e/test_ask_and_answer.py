@@ -1,8 +1,11 @@
 """A question over a real broker gets its answer, whatever the client speaks."""
 
 import json
+import re
 import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 from harness import Behaviour, Site
@@ -21,6 +24,7 @@ filter = "tele/+/QUESTION/#"
 device_level = 1
 answer = "{prefix}/tasmota/{device}"
 """
+README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
 ASK, ANSWER = "mqrouter/farm/ask", "mqrouter/farm/answer"
 
 
@@ -351,3 +355,21 @@ def test_odd_model_name_of_a_tier_blocks_no_answer(site: Site) -> None:
         device.publish(f"{ASK}/probe", "any hail?", reply_to="me/in", correlation=b"odd")
 
         assert device.answer_to(b"odd").properties["mq-model"] == "qwen2.5"
+
+
+def test_python_example_of_the_readme_asks_and_prints_nothing_but_the_answer(site: Site) -> None:
+    (example,) = re.findall(r"```python\n(import time.*?)```", README, re.DOTALL)
+    assert "1883" in example
+    code = example.replace("1883", str(site.broker.port))
+    done = subprocess.run([sys.executable, "-W", "always", "-c", code], capture_output=True, text=True, timeout=60)
+    assert (done.stdout, done.stderr) == ("echo: is pH 7.9 normal for the trough?\n", "")
+
+
+def test_question_outlives_the_command_that_asked_it(site: Site) -> None:
+    site.tier.hold()
+    asked = site.gateway.cli("ask", "--ttl", "900", "--timeout", "0.5", "will there be frost at noon?")
+    assert asked.returncode == 75, asked
+    row = site.gateway.wait_for_request(device="cli", state="leased")
+    assert 800 < row["expires_in_s"] <= 900
+    site.tier.release()
+    site.gateway.wait_for_request(id=row["id"], tier="hub")

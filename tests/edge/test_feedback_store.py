@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from fakes import LIMITS, PREFIX, START_MS, FlakyDatabase, refused, request
+from fakes import LIMITS, PREFIX, START_MS, FlakyDatabase, cancel, refused, request
 
 from mqrouter.core.feedback import Feedback, Judged, Source, Verdict
 from mqrouter.core.request import Answer
@@ -114,3 +114,11 @@ async def test_verdicts_stand_with_the_request_they_are_on(store: Store, databas
     assert shown["verdicts"] == [
         {"at_ms": START_MS, "source": "mqtt", "verdict": "wrong_route", "right_route": "code", "note": "a script"}
     ]
+
+
+async def test_of_a_request_that_ended_without_an_answer_only_the_route_is_judged(store: Store) -> None:
+    request_id = await decided(store)
+    await cancel(store, request_id, START_MS)
+    assert await store.record_feedback([verdict(request_id), verdict(request_id, BAD)], START_MS) == [None, None]
+    right = verdict(request_id, WRONG, right_route="code")
+    assert await store.record_feedback([right], START_MS) == [request_id]

@@ -28,10 +28,11 @@ def of_request(db: sqlite3.Connection, seq: int) -> list[dict[str, Any]]:
 def record(db: sqlite3.Connection, feedback: Feedback, now_ms: int) -> RequestId | None:
     """Writes the verdict over an earlier one of the same source; None where there is no such request.
 
-    A request that asked nothing that could be understood has no route to judge: it is none either.
+    A request that asked nothing that could be understood has no route to judge: it is none either. Nor is one
+    that ended without an answer, but for its route.
     """
     found = _find(db, feedback)
-    if found is None:
+    if found is None or (found["reason"] is not None and feedback.verdict is not Verdict.WRONG_ROUTE):
         return None
     db.execute(
         "INSERT INTO feedback (request, at_ms, device, source, verdict, right_route, note) VALUES (?, ?, ?, ?, ?, ?, ?)"
@@ -116,11 +117,11 @@ def _find(db: sqlite3.Connection, feedback: Feedback) -> sqlite3.Row | None:
     where = "(:device IS NULL OR device = :device) AND NOT (state = 'dead' AND decision IS NULL)"
     values = {"id": feedback.request_id, "device": feedback.device, "looked_at": LOOKED_AT}
     found: sqlite3.Row | None = db.execute(
-        f"SELECT seq, id, device FROM requests WHERE id = :id AND {where}", values
+        f"SELECT seq, id, device, reason FROM requests WHERE id = :id AND {where}", values
     ).fetchone()
     if found is None:
         found = db.execute(
-            f"SELECT seq, id, device FROM (SELECT seq, id, device, state, decision FROM requests"
+            f"SELECT seq, id, device, reason FROM (SELECT seq, id, device, state, reason, decision FROM requests"
             f" WHERE client_id = :id ORDER BY seq DESC LIMIT :looked_at) WHERE {where} ORDER BY seq DESC LIMIT 1",
             values,
         ).fetchone()

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import sqlite3
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from mqrouter.core.records import Seq
+from mqrouter.core.records import Seq, split_tiers
 from mqrouter.core.states import ACTIVE
 from mqrouter.core.steering import Selection, Sort
 from mqrouter.core.timeline import Clocks, Now, resume
@@ -187,7 +188,10 @@ def count_by_state(db: sqlite3.Connection) -> dict[str, int]:
 
 
 def stats(db: sqlite3.Connection, now: Now) -> dict[str, Any]:
-    """Returns how many requests there are by state and by route, from one index; reads all of it."""
+    """Returns how many requests there are by state and by route, and what the pending ones wait for.
+
+    Each is counted from an index, and reads all of it.
+    """
     query = (
         "SELECT route, state, count(*) AS n FROM requests INDEXED BY requests_by_route GROUP BY route, state"
         " ORDER BY route, state"
@@ -198,7 +202,19 @@ def stats(db: sqlite3.Connection, now: Now) -> dict[str, Any]:
         states[entry["state"]] = states.get(entry["state"], 0) + entry["requests"]
     oldest_ms = oldest_pending_ms(db)
     oldest_s = None if oldest_ms is None else round((now.ms - oldest_ms) / 1000, 1)
-    return {"requests": states, "routes": routes, "oldest_waiting_s": oldest_s}
+    return {"requests": states, "routes": routes, "waiting": _waiting(db), "oldest_waiting_s": oldest_s}
+
+
+def _waiting(db: sqlite3.Connection) -> list[dict[str, Any]]:
+    """Returns how many pending requests wait for each list of tiers."""
+    found: Counter[str] = Counter()
+    for index, condition in (("requests_due", "IS NULL"), ("requests_resting", "IS NOT NULL")):
+        query = (
+            f"SELECT todo, count(*) AS n FROM requests INDEXED BY {index}"
+            f" WHERE state = 'pending' AND not_before_ms {condition} GROUP BY todo"
+        )
+        found.update({row["todo"]: row["n"] for row in db.execute(query)})
+    return [{"tiers": split_tiers(todo), "requests": count} for todo, count in sorted(found.items())]
 
 
 def oldest_pending_ms(db: sqlite3.Connection) -> int | None:

@@ -99,6 +99,7 @@ class Requests(BaseModel):
 class StatsAnswer(BaseModel):
     requests: dict[str, int] = Field(description="by state")
     routes: list[dict[str, Any]] = Field(description="route (null: not decided, or none), state, requests")
+    waiting: list[dict[str, Any]] = Field(description="tiers (in order), requests that are pending for them")
     oldest_waiting_s: float | None
 
 
