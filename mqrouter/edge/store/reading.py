@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import os
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,8 +28,11 @@ COLUMNS = (
 )
 
 LAST_FAILURE = (
-    "SELECT note FROM history WHERE request = ? AND event = 'pending' AND note LIKE '%: %' ORDER BY seq DESC LIMIT 1"
+    "SELECT note FROM history WHERE request = requests.seq AND event = 'pending' AND note LIKE '%: %'"
+    " ORDER BY seq DESC LIMIT 1"
 )
+WHY = f"coalesce(nullif(detail, ''), ({LAST_FAILURE})) AS why"
+SUMMARIES = f"SELECT {COLUMNS}, {WHY} FROM requests WHERE seq IN (SELECT value FROM json_each(?))"
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,17 +45,23 @@ class Page:
 @contextmanager
 def open_read_only(path: Path) -> Iterator[sqlite3.Connection]:
     """Raises OSError where there is no database, or none this user may see; sqlite3.Error where it cannot be read."""
+    db = connect_read_only(path)
+    try:
+        db.execute("BEGIN")  # all that is read here is of one moment
+        yield db
+    finally:
+        db.close()
+
+
+def connect_read_only(path: Path) -> sqlite3.Connection:
+    """Raises OSError where there is no database, or none this user may see; sqlite3.Error where it cannot be read."""
     path.stat()
     # Who may not write beside the file can read it all the same while nobody writes: then there is no log beside it.
     is_quiet = not path.with_name(path.name + "-wal").exists() and not os.access(path.parent, os.W_OK)
     mode = "immutable=1" if is_quiet else "mode=ro"
     db = sqlite3.connect(f"file:{quote(str(path))}?{mode}", uri=True, timeout=5.0, isolation_level=None)
     db.row_factory = sqlite3.Row
-    try:
-        db.execute("BEGIN")  # all that is read here is of one moment
-        yield db
-    finally:
-        db.close()
+    return db
 
 
 def gateway_now(db: sqlite3.Connection, clocks: Clocks) -> Now:
@@ -79,23 +88,19 @@ def page_of(
 ) -> Page:
     """Returns requests from after number `after` on."""
     found = find(db, wanted, limit=limit, now_ms=now.ms, sort=sort, after=after)
-    return Page([_read_summary(db, seq, now) for seq in found.seqs], found.next)
+    return Page(read_summaries(db, found.seqs, now), found.next)
 
 
-def _read_summary(db: sqlite3.Connection, seq: Seq, now: Now) -> dict[str, Any]:
-    row = db.execute(f"SELECT {COLUMNS} FROM requests WHERE seq = ?", (seq,)).fetchone()
-    return _summary(row, _last_failure(db, row), now)
-
-
-def _last_failure(db: sqlite3.Connection, row: sqlite3.Row) -> str | None:
-    found = db.execute(LAST_FAILURE, (row["seq"],)).fetchone()
-    return None if found is None else str(found["note"])
+def read_summaries(db: sqlite3.Connection, seqs: Sequence[Seq], now: Now) -> list[dict[str, Any]]:
+    """Returns them in this order, from one statement: each costs a wait for the interpreter while the loop is busy."""
+    found = {row["seq"]: _summary(row, now) for row in db.execute(SUMMARIES, (json.dumps(seqs),))}
+    return [found[seq] for seq in seqs]
 
 
 def show_request(db: sqlite3.Connection, request_id: str, now: Now) -> dict[str, Any] | None:
     """Returns everything about one request, found by its id or by the requester's own (then the latest)."""
     row = db.execute(
-        "SELECT * FROM requests WHERE seq = coalesce("
+        f"SELECT *, {WHY} FROM requests WHERE seq = coalesce("
         "(SELECT seq FROM requests WHERE id = :id),"
         " (SELECT seq FROM requests WHERE client_id = :id ORDER BY seq DESC LIMIT 1))",
         {"id": request_id},
@@ -106,7 +111,7 @@ def show_request(db: sqlite3.Connection, request_id: str, now: Now) -> dict[str,
     answer = db.execute(
         "SELECT state, payload, topic, tries, is_provisional FROM outbox WHERE request = ?", (row["seq"],)
     ).fetchone()
-    return _summary(row, _last_failure(db, row), now) | {
+    return _summary(row, now) | {
         "topic": row["topic"],
         "reply_topic": row["reply_topic"],
         "correlation": None if row["correlation"] is None else row["correlation"].hex(),
@@ -178,13 +183,13 @@ def oldest_pending_ms(db: sqlite3.Connection) -> int | None:
     return min((row["received_at_ms"] for row in oldest if row is not None), default=None)
 
 
-def _summary(row: sqlite3.Row, failure: str | None, now: Now) -> dict[str, Any]:
+def _summary(row: sqlite3.Row, now: Now) -> dict[str, Any]:
     return {
         "id": row["id"],
         "client_id": row["client_id"],
         "state": row["state"],
         "reason": row["reason"],
-        "detail": row["detail"] or failure,
+        "detail": row["why"],
         "device": row["device"],
         "route": row["route"],
         "tier": row["tier"],
