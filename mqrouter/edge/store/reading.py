@@ -79,10 +79,10 @@ def page_of(
 ) -> Page:
     """Returns requests from after number `after` on."""
     found = find(db, wanted, limit=limit, now_ms=now.ms, sort=sort, after=after)
-    return Page([_read_summary(db, seq, now) for seq in found.seqs], found.next)
+    return Page([read_summary(db, seq, now) for seq in found.seqs], found.next)
 
 
-def _read_summary(db: sqlite3.Connection, seq: Seq, now: Now) -> dict[str, Any]:
+def read_summary(db: sqlite3.Connection, seq: Seq, now: Now) -> dict[str, Any]:
     row = db.execute(f"SELECT {COLUMNS} FROM requests WHERE seq = ?", (seq,)).fetchone()
     return _summary(row, _last_failure(db, row), now)
 
