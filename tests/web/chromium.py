@@ -229,7 +229,9 @@ class Tab:
         return str(self.js(f"document.querySelector({json.dumps(css)})?.innerText ?? ''"))
 
     def texts(self, css: str) -> list[str]:
-        found: list[str] = self.js(f"[...document.querySelectorAll({json.dumps(css)})].map((one) => one.innerText.trim())")
+        found: list[str] = self.js(
+            f"[...document.querySelectorAll({json.dumps(css)})].map((one) => one.innerText.trim())"
+        )
         return found
 
     def has(self, css: str) -> bool:
@@ -248,7 +250,17 @@ class Tab:
     def controls(self) -> list[tuple[str, str]]:
         """Returns role and name of everything a user may operate, as the browser tells it to screen readers."""
         nodes = self.call("Accessibility.getFullAXTree")["nodes"]
-        roles = {"button", "link", "textbox", "combobox", "checkbox", "searchbox", "spinbutton", "radio", "DisclosureTriangle"}
+        roles = {
+            "button",
+            "link",
+            "textbox",
+            "combobox",
+            "checkbox",
+            "searchbox",
+            "spinbutton",
+            "radio",
+            "DisclosureTriangle",
+        }
         return [
             (node["role"]["value"], node.get("name", {}).get("value", ""))
             for node in nodes

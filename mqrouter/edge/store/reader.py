@@ -13,6 +13,7 @@ from mqrouter.core.records import Seq
 from mqrouter.core.steering import Order, Outcome, Selection, Sort
 from mqrouter.core.timeline import Clocks
 from mqrouter.edge.store import reading, search
+from mqrouter.edge.store.decisions import page_of_decisions
 from mqrouter.edge.store.orders import preview
 from mqrouter.errors import StoreError
 
@@ -50,6 +51,18 @@ class Reader:
         def look(db: sqlite3.Connection) -> tuple[list[dict[str, Any]], Seq | None]:
             now = reading.gateway_now(db, self._clocks())
             page = reading.page_of(db, wanted, limit=limit, now=now, sort=sort, after=after)
+            return page.rows, page.next
+
+        return await self._read(look)
+
+    async def decisions(
+        self, wanted: Selection, *, limit: int, after: Seq | None
+    ) -> tuple[list[dict[str, Any]], Seq | None]:
+        """Returns requests, newest first, with what was decided of each, and the number to go on after."""
+
+        def look(db: sqlite3.Connection) -> tuple[list[dict[str, Any]], Seq | None]:
+            now = reading.gateway_now(db, self._clocks())
+            page = page_of_decisions(db, wanted, limit=limit, now=now, after=after)
             return page.rows, page.next
 
         return await self._read(look)
