@@ -43,6 +43,9 @@ KEYS = {
     " ": {"code": "Space", "windowsVirtualKeyCode": 32, "text": " "},
     "ArrowDown": {"code": "ArrowDown", "windowsVirtualKeyCode": 40},
 }
+OPERATED = frozenset(
+    {"button", "link", "textbox", "combobox", "checkbox", "searchbox", "spinbutton", "radio", "DisclosureTriangle"}
+)
 FIND = """
     (css, text) => [...document.querySelectorAll(css)].find((found) =>
         !text || (found.innerText || found.value || '').trim() === text || found.getAttribute('aria-label') === text)
@@ -264,7 +267,7 @@ class Tab:
         return [
             (node["role"]["value"], node.get("name", {}).get("value", ""))
             for node in nodes
-            if not node.get("ignored") and node.get("role", {}).get("value") in roles
+            if not node.get("ignored") and node.get("role", {}).get("value") in OPERATED
         ]
 
     # --- doing --------------------------------------------------------------------------------------
