@@ -11,7 +11,7 @@ import json
 import os
 import shutil
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import count
@@ -23,6 +23,7 @@ import aiohttp
 from harness import Process, Signal, poll
 
 WAIT_S = 30.0
+MAX_TABS = 60
 PROGRAM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome") or "chromium"
 OPTIONS = (
     "--headless=new",
@@ -60,6 +61,7 @@ class Protocol:
         self._waiting: dict[int, asyncio.Future[dict[str, Any]]] = {}
         self.listeners: dict[str, Callable[[str, dict[str, Any]], object]] = {}
         """By session: take each event's name and parameters, in the loop's thread."""
+        self._unwatched: set[asyncio.Task[dict[str, Any]]] = set()
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
         self._thread.start()
@@ -67,6 +69,11 @@ class Protocol:
 
     def call(self, method: str, session: str | None = None, **parameters: Any) -> dict[str, Any]:
         return self._run(self._call(method, session, parameters))
+
+    def send(self, method: str, session: str, **parameters: Any) -> None:
+        """The same from a listener, which cannot wait: the answer is looked at by nobody."""
+        self._unwatched.add(task := self._loop.create_task(self._call(method, session, parameters)))
+        task.add_done_callback(self._unwatched.discard)
 
     def close(self) -> None:
         self._run(self._disconnect())
@@ -156,6 +163,7 @@ class Tab:
         self.origin = origin
         self.seen = Seen()
         self._url_of: dict[str, str] = {}
+        self._stand_in_status = 200
         self._happened = Signal()
         protocol.listeners[session] = lambda name, what: self._happened.give(lambda: self._note(name, what))
         for domain in ("Page", "Runtime", "Network", "Log"):
@@ -172,6 +180,9 @@ class Tab:
             case "Network.requestWillBeSent":
                 self._url_of[what["requestId"]] = what["request"]["url"]
                 seen.urls.append(what["request"]["url"])
+            case "Fetch.requestPaused":
+                number, status = what["requestId"], self._stand_in_status
+                self._protocol.send("Fetch.fulfillRequest", self._session, requestId=number, responseCode=status)
             case "Network.dataReceived":
                 url = self._url_of.get(what["requestId"], "")
                 seen.weights[url] = seen.weights.get(url, 0) + what["dataLength"]
@@ -253,17 +264,6 @@ class Tab:
     def controls(self) -> list[tuple[str, str]]:
         """Returns role and name of everything a user may operate, as the browser tells it to screen readers."""
         nodes = self.call("Accessibility.getFullAXTree")["nodes"]
-        roles = {
-            "button",
-            "link",
-            "textbox",
-            "combobox",
-            "checkbox",
-            "searchbox",
-            "spinbutton",
-            "radio",
-            "DisclosureTriangle",
-        }
         return [
             (node["role"]["value"], node.get("name", {}).get("value", ""))
             for node in nodes
@@ -322,8 +322,15 @@ class Tab:
             }})()"""
         )
 
+    def choose_by_hand(self, css: str, text: str) -> None:
+        """The same by the keyboard: the list takes the letters of an option."""
+        self.js(f"document.querySelector({json.dumps(css)}).focus()")
+        for letter in text:
+            self.call("Input.dispatchKeyEvent", type="keyDown", key=letter, text=letter)
+            self.call("Input.dispatchKeyEvent", type="keyUp", key=letter)
+
     def focused(self) -> str:
-        """Returns a few words about what has the focus."""
+        """Returns a few words about what has the focus: element, id or name, text or value."""
         return str(
             self.js(
                 "(({tagName, id, name, value, innerText}) =>"
@@ -331,6 +338,14 @@ class Tab:
                 "(document.activeElement)"
             )
         )
+
+    def tab_to(self, wanted: str) -> None:
+        """Presses Tab until that has the focus."""
+        for _ in range(MAX_TABS):
+            self.press("Tab")
+            if self.focused().startswith(wanted):
+                return
+        raise AssertionError(f"{wanted} is not reached by {MAX_TABS} times Tab at {self.url}")
 
     # --- other circumstances ------------------------------------------------------------------------
 
@@ -348,10 +363,11 @@ class Tab:
     def disable_scripts(self) -> None:
         self.call("Emulation.setScriptExecutionDisabled", value=True)
 
+    def answer_for_the_server(self, pattern: str, status: int) -> None:
+        """Whoever asks for such a URL gets this status, as from a proxy."""
+        self._stand_in_status = status
+        self.call("Fetch.enable", patterns=[{"urlPattern": pattern}])
+
     def before_scripts(self, source: str) -> None:
         """Runs in every page before its own scripts do."""
         self.call("Page.addScriptToEvaluateOnNewDocument", source=source)
-
-    def block(self, patterns: Sequence[str]) -> None:
-        """No request to such URLs gets out."""
-        self.call("Network.setBlockedURLs", urls=list(patterns))

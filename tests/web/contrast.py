@@ -26,7 +26,11 @@ Rgb = tuple[float, float, float]
 
 def too_faint(tab: Tab) -> list[str]:
     """Returns the texts of the page whose contrast is below what people with weak eyes can read."""
-    found = {f"{entry['what']} {entry['text']!r}: {_ratio(entry):.2f}" for entry in tab.js(TEXTS) if _ratio(entry) < MIN_RATIO}
+    found = {
+        f"{entry['what']} {entry['text']!r}: {_ratio(entry):.2f}"
+        for entry in tab.js(TEXTS)
+        if _ratio(entry) < MIN_RATIO
+    }
     return sorted(found)
 
 

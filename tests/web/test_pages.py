@@ -40,8 +40,13 @@ def test_page_fits_and_is_whole(
     assert 1_000 < sum(weights.values()) < MAX_BYTES, weights
     assert not too_faint(tab)
     if pictures is not None:
-        tab.screenshot(pictures / f"{request.node.callspec.params['path'].strip('/').replace('/', '_') or 'overview'}-{size}.png")
+        tab.screenshot(
+            pictures / f"{request.node.callspec.params['path'].strip('/').replace('/', '_') or 'overview'}-{size}.png"
+        )
     tab.prefer(color_scheme="dark", reduced_motion="reduce")
     assert not too_faint(tab)
     if pictures is not None:
-        tab.screenshot(pictures / f"{request.node.callspec.params['path'].strip('/').replace('/', '_') or 'overview'}-{size}-dark.png")
+        tab.screenshot(
+            pictures
+            / f"{request.node.callspec.params['path'].strip('/').replace('/', '_') or 'overview'}-{size}-dark.png"
+        )
