@@ -27,12 +27,7 @@ RETRY_MS = 5_000
 class Live:
     """`snapshot` is taken once a step, however many look."""
 
-    def __init__(
-        self,
-        snapshot: Callable[[], Awaitable[dict[str, Any]]],
-        monotonic_s: Callable[[], float],
-        step_s: float = STEP_S,
-    ) -> None:
+    def __init__(self, snapshot: Callable[[], Awaitable[dict[str, Any]]], step_s: float = STEP_S) -> None:
         self._snapshot = snapshot
         self._step_s = step_s
         self._closing = asyncio.Event()
