@@ -76,7 +76,7 @@ def model_files(settings: Settings) -> Iterator[dict[str, Any]]:
         yield {"name": name, "bytes": None, "used_by": users, "purpose": None, "state": "missing"}
 
 
-def _state(model: model_store.ModelFile) -> dict[str, str]:
+def _state(model: model_store.ModelFile) -> dict[str, str | None]:
     try:
         return {"purpose": str(model.purpose), "state": str(model_store.quick_state(model))}
     except MqrouterError:

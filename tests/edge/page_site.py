@@ -60,6 +60,7 @@ class Pages:
 
     async def get(self, path: str, *, token: str | None = None, **more: Any) -> tuple[int, str]:
         headers = {"Accept": "text/html"} | ({} if token is None else {"Authorization": f"Bearer {token}"})
+        headers |= dict(more.pop("headers", {}))
         async with self.session.get(self.api.url + path, headers=headers, **more) as response:
             return response.status, await response.text()
 

@@ -27,14 +27,8 @@ RETRY_MS = 5_000
 class Live:
     """`snapshot` is taken once a step, however many look."""
 
-    def __init__(
-        self,
-        snapshot: Callable[[], Awaitable[dict[str, Any]]],
-        monotonic_s: Callable[[], float],
-        step_s: float = STEP_S,
-    ) -> None:
+    def __init__(self, snapshot: Callable[[], Awaitable[dict[str, Any]]], step_s: float = STEP_S) -> None:
         self._snapshot = snapshot
-        self._monotonic_s = monotonic_s
         self._step_s = step_s
         self._closing = asyncio.Event()
         self._turn = asyncio.Lock()
@@ -56,7 +50,7 @@ class Live:
 
     async def _state(self) -> Mapping[str, Any]:
         async with self._turn:
-            now_s = self._monotonic_s()
+            now_s = _now_s()
             if self._latest is None or now_s - self._taken_s >= 0.9 * self._step_s:
                 self._latest, self._taken_s = await self._snapshot(), now_s
             return self._latest
@@ -79,9 +73,9 @@ class Live:
 
     async def _tell(self, request: web.Request, response: web.StreamResponse) -> None:
         await response.write(f"retry: {RETRY_MS}\n\n".encode())
-        told, told_s = "", self._monotonic_s()
+        told, told_s = "", _now_s()
         while not self._closing.is_set() and request.transport is not None and not request.transport.is_closing():
-            now_s = self._monotonic_s()
+            now_s = _now_s()
             state = await self._state_or_trouble()
             text = json.dumps({name: value for name, value in state.items() if name != "now_ms"}, sort_keys=True)
             if text != told:
@@ -100,3 +94,7 @@ class Live:
         except StoreError as error:
             log.warning("http.state_not_read", error=str(error))
             return {"trouble": "the database cannot be read"}
+
+
+def _now_s() -> float:
+    return asyncio.get_running_loop().time()

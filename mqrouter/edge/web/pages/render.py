@@ -80,20 +80,19 @@ def renderer(gateway: str, guard: Guard) -> Renderer:
         loader=FileSystemLoader(FOLDER),
         autoescape=True,
         undefined=StrictUndefined,
+        finalize=words.visible,
         trim_blocks=True,
         lstrip_blocks=True,
     )
     environment.globals |= {"gateway": gateway, "version": __version__, "urls": assets.urls, "pages": PAGES}
     environment.filters |= {
         "age": words.age,
-        "block": words.block,
         "cell": words.cell,
         "clock": words.clock,
         "figure": words.figure,
         "icon": words.icon,
         "iso": words.iso,
         "kind": words.kind,
-        "plain": words.plain,
         "quoted": lambda text: quote(str(text), safe=""),
         "size": words.size,
         "spaced": words.spaced,

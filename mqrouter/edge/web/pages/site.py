@@ -36,7 +36,7 @@ class PageSite:
     ) -> None:
         self.guard = Guard(tcp, monotonic_s, Sessions(sources.gateway, monotonic_s))
         self._render = render = renderer(sources.gateway, self.guard)
-        self._live = Live(sources.snapshot, monotonic_s, step_s)
+        self._live = Live(sources.snapshot, step_s)
         self.routes: Sequence[Route] = [
             *Overview(sources, render).routes(),
             *Looking(sources, render).routes(),
@@ -51,9 +51,9 @@ class PageSite:
         if error.status == 401 and request.method in SAFE_METHODS and request.path != LOGIN:
             return to_login(request)
         title = TITLES.get(error.status, "It did not work")
-        message = str(error)
+        message = sentence(str(error))
         response = await self._render.page(
-            request, self._caller(request), "error.html", title, status=error.status, message=sentence(message)
+            request, self._caller(request), "error.html", title, status=error.status, code=error.status, message=message
         )
         response.headers.update(error.headers or {})
         return response

@@ -85,9 +85,11 @@ def plain(text: str) -> str:
     return "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in text)
 
 
-def block(text: str) -> str:
-    """Returns the lines of a text, of what can be shown."""
-    return "\n".join(plain(line.expandtabs()) for line in text.split("\n"))
+def visible(value: Any) -> Any:
+    """Returns the text that a template puts out, of what can be shown; everything else as it is."""
+    if type(value) is not str or value.isprintable():
+        return value
+    return "".join(char if char.isprintable() or char in "\t\r\n" else "\N{REPLACEMENT CHARACTER}" for char in value)
 
 
 def spaced(name: Any) -> str:
