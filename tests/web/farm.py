@@ -56,6 +56,10 @@ class Farm:
 
         return poll(found, lambda: f"{number} {state} of {device} in {self.of(device)}")
 
+    @property
+    def pending(self) -> int:
+        return sum(row["state"] == "pending" for row in self.site.gateway.requests())
+
     def of(self, device: str) -> list[dict[str, Any]]:
         return [row for row in self.site.gateway.requests() if row["device"] == device]
 

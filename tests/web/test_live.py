@@ -23,9 +23,8 @@ def test_overview_follows_over_the_stream(tab: Tab, farm: Farm) -> None:
     farm.log_in(tab)
     tab.js(f"{MARK} = true")
     tab.wait_for("document.getElementById('live-state').textContent === 'live'")
-    before = int(tab.text("#pending"))
     farm.waiting("streamed", 2)
-    tab.wait_for(f"Number(document.getElementById('pending').textContent) === {before + 2}")
+    tab.wait_for(f"Number(document.getElementById('pending').textContent) === {farm.pending}")
     assert tab.js(MARK)
     assert not any(url.endswith("/live") for url in tab.seen.urls)
 
@@ -43,10 +42,10 @@ def test_page_somebody_works_in_stays_as_it_is(tab: Tab, farm: Farm) -> None:
     (first,) = farm.waiting("worked")
     tab.before_scripts(OVERHEAR)
     farm.log_in(tab, onward="/queue?device=worked")
-    before = tab.wait_for("window.told?.requests.pending")
     tab.click("#rows input", f"Select {first}")
     farm.ask("worked")
-    tab.wait_for(f"window.told.requests.pending === {before + 1}")
+    farm.wait_for("worked", "pending", 2)
+    tab.wait_for(f"window.told?.requests.pending === {farm.pending}")
     assert tab.count("#rows tbody tr") == 1
     assert tab.seen.urls.count(f"{farm.url}/queue?device=worked") == 1
     tab.click("#rows input", f"Select {first}")
@@ -59,9 +58,8 @@ def test_polling_takes_over_where_no_stream_gets_through(tab: Tab, farm: Farm) -
     farm.log_in(tab)
     tab.js(f"{MARK} = true")
     tab.wait_for_text("#live-state", "asked every 10 s")
-    before = int(tab.text("#pending"))
     farm.waiting("polled")
-    tab.wait_for(f"Number(document.getElementById('pending').textContent) === {before + 1}")
+    tab.wait_for(f"Number(document.getElementById('pending').textContent) === {farm.pending}")
     assert tab.js(MARK)
     assert not any(url.endswith("/events") for url in tab.seen.urls)
 
