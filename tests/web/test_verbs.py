@@ -166,7 +166,7 @@ def test_tier_is_paused_and_resumed(desk: Tab, farm: Farm) -> None:
     assert "paused" not in desk.text("#tier-hub h2")
     desk.follow("#all-tiers button", "Pause all tiers")
     assert all(tier["paused_by"] for tier in farm.site.gateway.status()["tiers"].values())
-    desk.follow("#all-tiers button", "Resume all tiers")
+    desk.follow("#all-tiers button", "Resume all tiers and routes")
     assert not any(tier["paused_by"] for tier in farm.site.gateway.status()["tiers"].values())
     desk.follow("nav a", "Actions")
     assert "pause" in desk.text("main table")
