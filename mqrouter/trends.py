@@ -35,7 +35,7 @@ SERIES = (
     "models_mb",
     "power_w",
     "temperature_c",
-    "delivered",
+    "per_minute",
 )
 MB = 1e6
 
@@ -75,7 +75,7 @@ class Trends:
                 "models_mb": sum(mb or 0.0 for mb in resident) if report.workers else None,
                 "power_w": self._power_w(sensors, now_ms),
                 "temperature_c": max((r.value for r in sensors if r.kind is Kind.TEMPERATURE_C), default=None),
-                "delivered": delivered,
+                "per_minute": 60 * delivered / STEP_S,
             },
         )
         if now_ms - self._coarse_at_ms >= COARSE_MS:

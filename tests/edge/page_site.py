@@ -22,6 +22,7 @@ from mqrouter.edge.web.pages.sources import Setting, Sources
 from mqrouter.errors import ErrorCode, RequestError
 from mqrouter.flow.desk import Desk
 from mqrouter.flow.tiers import TierBoard
+from mqrouter.trends import SERIES
 
 STEP_S = 0.02
 
@@ -34,10 +35,9 @@ class SomeTrends:
 
     def shown(self, *, is_day: bool) -> dict[str, Any]:
         at_ms = [START_MS + 15_000 * number for number in range(self.samples)]
-        names = ("received", "pending", "leased", "oldest_s", "router_mb", "models_mb", "power_w", "temperature_c")
         return {"at_ms": at_ms} | {
             name: [None if n % 50 == 49 or name == "power_w" else float(n) for n in range(self.samples)]
-            for name in names
+            for name in SERIES
         }
 
     def latencies(self) -> dict[str, list[tuple[float, int]]]:

@@ -356,6 +356,32 @@ async def test_all_that_match_are_changed_however_many(pages: Pages, monkeypatch
     assert pages.api.store.counts["pending"] == 1
 
 
+async def test_order_that_takes_long_goes_on_where_it_stopped(pages: Pages, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mqrouter.flow.desk.MAX_ORDERED", 2)
+    monkeypatch.setattr("mqrouter.edge.web.pages.ordering.AT_ONCE_S", -1.0)
+    await pages.log_in()
+    ids = await pages.api.queue("a", "b", "c")
+    text = await ordered(pages, "/queue", {"verb": "priority", "all": "1"})
+    _, text = await pages.post("/queue/order", hidden(text) | {"step": "do", "priority": "7"})
+    assert "There are more of them: order it again to go on" in text and 'id="matched">1<' in text
+    _, text = await pages.post("/queue/order", hidden(text) | {"step": "do", "priority": "7"})
+    assert "1 of 1 requests changed" in note_of(text)
+    assert [(await pages.api.ask("GET", f"/v1/requests/{name}"))[1]["priority"] for name in ids] == [7, 7, 7]
+
+
+async def test_request_is_found_by_its_id(pages: Pages) -> None:
+    (name,) = await pages.api.queue("a")
+    assert f"<h1>Request {name}</h1>" in await shown(pages, f"/queue?state=&request=+{name}+&route=")
+    assert (await pages.get("/queue?request=no%2Fbody", token=VIEWER))[0] == 404
+
+
+@pytest.mark.parametrize("sort", ["priority", "expiry", "attempts"])
+@pytest.mark.parametrize("state", ["", "any", "delivered", "dropped"])
+async def test_every_order_goes_with_every_state(pages: Pages, sort: str, state: str) -> None:
+    await pages.api.queue("a")
+    assert "<h1>Queue</h1>" in await shown(pages, f"/queue?sort={sort}&state={state}&limit=1")
+
+
 async def test_nothing_selected_and_values_out_of_range_are_said(pages: Pages) -> None:
     await pages.log_in()
     (name,) = await pages.api.queue("a")

@@ -85,6 +85,10 @@ class Guard:
             raise ApiError(401, "unauthorized", "this is no token of this gateway")
         return role
 
+    @property
+    def has_tokens(self) -> bool:
+        return self._tcp is not None and self._tcp.has_tokens
+
     def why_not_operator(self, role: Role) -> str | None:
         """Returns what to do to change things; None for who may."""
         if role is Role.OPERATOR:

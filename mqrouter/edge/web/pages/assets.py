@@ -39,7 +39,9 @@ class Assets:
         if found is None:
             raise ApiError(404, "not_found", "there is no such file: load the page again")
         content, kind, tag = found
-        headers = {"Cache-Control": FOR_EVER, "ETag": f'"{tag}"'}
+        headers = {"Cache-Control": FOR_EVER, "ETag": f'"{tag}"', "Vary": "Accept-Encoding"}
         if f'"{tag}"' in call.request.headers.get(hdrs.IF_NONE_MATCH, ""):
             return web.Response(status=304, headers=headers)
-        return web.Response(body=content, content_type=kind, charset="utf-8", headers=headers)
+        response = web.Response(body=content, content_type=kind, charset="utf-8", headers=headers)
+        response.enable_compression()
+        return response

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from urllib.parse import quote
 
+import structlog
 from aiohttp import web
 
 from mqrouter.edge.web.errors import ApiError
@@ -11,6 +12,8 @@ from mqrouter.edge.web.options import Role
 from mqrouter.edge.web.pages.forms import own_path
 from mqrouter.edge.web.pages.render import Renderer
 from mqrouter.edge.web.routes import Call, Route, page
+
+log = structlog.get_logger("http")
 
 LOGIN = "/login"
 
@@ -32,12 +35,15 @@ class Entrance:
     async def log_in(self, call: Call) -> web.Response:
         fields = await self._render.tokens.read(call)
         onward = own_path(fields.get("next"), "/")
+        address = call.request.remote
         try:
             role = self._render.guard.log_in(call.request, fields.get("token", "").strip())
         except ApiError as error:
+            log.warning("http.login_refused", address=address, code=error.code)
             response = await self._form(call, onward, problem=str(error), status=error.status)
             response.headers.update(error.headers or {})
             return response
+        log.info("http.logged_in", address=address, role=role.name.lower())
         response = web.Response(status=303, headers={"Location": onward})
         self._render.guard.sessions.open(role, response, is_secure=_is_secure(call.request))
         return response

@@ -56,7 +56,7 @@ class Live:
             return self._latest
 
     async def stream(self, call: Call) -> web.StreamResponse:
-        """Ends when the browser is gone, its right is, or the daemon stops."""
+        """Ends when the browser is gone or the daemon stops."""
         if self.streams >= MAX_STREAMS or self._closing.is_set():
             raise ApiError(503, "too_many_streams", "too many pages are open: this one asks from time to time instead")
         response = web.StreamResponse(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any
-from urllib.parse import urlencode
+from urllib.parse import quote, urlencode
 
 from aiohttp import web
 from multidict import MultiDict, MultiMapping
@@ -85,6 +85,8 @@ class Looking:
 
     async def queue(self, call: Call) -> web.Response:
         given = call.request.query
+        if wanted := given.get("request", "").strip():
+            return web.Response(status=303, headers={"Location": f"/queue/{quote(wanted, safe='')}"})
         query = query_of(given)
         rows, after = await self._desk.page(query.selection(), limit=query.limit, sort=query.sort, after=query.after)
         return await self._render.page(

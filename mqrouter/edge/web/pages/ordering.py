@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from urllib.parse import parse_qsl, urlencode
 
 from aiohttp import web
@@ -37,6 +37,8 @@ class Meant:
     ids: list[str]
     filter: str
     is_all: bool
+    after: int | None = None
+    """Number to go on after, where a part is done already."""
 
     @property
     def selection(self) -> Selection:
@@ -66,7 +68,11 @@ class Ordering:
         given["tier"] = given["tier"] or next(iter(self._desk.tiers()), "")
         order = self._order(verb, given)
         if fields.get("step") == "do" or (verb in HARMLESS and len(meant.ids) == 1 and not meant.is_all):
-            return self._back(back, await self._carry_out(order, meant, call.caller.actor))
+            text, meant = await self._carry_out(order, meant, call.caller.actor)
+            if meant.after is None:
+                return self._back(back, text)
+        else:
+            text = None
         outcomes, more = await self._preview(order, meant, call.caller.actor)
         return await self._render.page(
             call.request,
@@ -80,6 +86,8 @@ class Ordering:
             ids=meant.ids,
             filter=meant.filter,
             is_all=meant.is_all,
+            after=meant.after,
+            so_far=text,
             back=back,
             target=str(order) if verb in (Verb.MOVE, Verb.PRIORITY, Verb.TTL) else "",
             matched=len(outcomes),
@@ -115,20 +123,20 @@ class Ordering:
     async def _preview(self, order: Order, meant: Meant, actor: str) -> tuple[list[Outcome], bool]:
         if not meant.is_all:
             return await self._desk.order(order, meant.ids, actor, is_dry=True), False
-        outcomes, after = await self._desk.order_all(order, meant.selection, actor, is_dry=True, after=None)
+        outcomes, after = await self._desk.order_all(order, meant.selection, actor, is_dry=True, after=meant.after)
         return outcomes, after is not None
 
-    async def _carry_out(self, order: Order, meant: Meant, actor: str) -> str:
-        """Returns what became of it, as a sentence."""
+    async def _carry_out(self, order: Order, meant: Meant, actor: str) -> tuple[str, Meant]:
+        """Returns what became of it, as a sentence, and what is left to do: nothing where it has no `after`."""
         if not meant.is_all:
-            return summary(order, await self._desk.order(order, meant.ids, actor), is_done=True)
+            return summary(order, await self._desk.order(order, meant.ids, actor)), meant
         done: list[Outcome] = []
-        after, end_s = None, time.monotonic() + AT_ONCE_S
+        after, end_s = meant.after, time.monotonic() + AT_ONCE_S
         while True:
             outcomes, after = await self._desk.order_all(order, meant.selection, actor, is_dry=False, after=after)
             done += outcomes
             if after is None or time.monotonic() > end_s:
-                return summary(order, done, is_done=after is None)
+                return summary(order, done), replace(meant, after=after)
 
     async def hold(self, call: Call) -> web.Response:
         """A tier, a route, or with neither named every tier; to resume all is to resume the routes too."""
@@ -165,7 +173,7 @@ class Ordering:
         return web.Response(status=303, headers={"Location": location})
 
 
-def summary(order: Order, outcomes: Sequence[Outcome], *, is_done: bool) -> str:
+def summary(order: Order, outcomes: Sequence[Outcome]) -> str:
     changed = sum(outcome.is_changed for outcome in outcomes)
     text = f"{VERB_NAMES[order.verb]}: {changed} of {len(outcomes)} requests changed."
     reasons = Counter(outcome.why_not or "it is over" for outcome in outcomes if not outcome.is_changed)
@@ -173,14 +181,15 @@ def summary(order: Order, outcomes: Sequence[Outcome], *, is_done: bool) -> str:
         text += " Choose the state dropped to bring them back."
     if reasons:
         text += " The others stay as they are: " + "; ".join(f"{why} ({n})" for why, n in reasons.most_common(3)) + "."
-    return text if is_done else f"{text} There are more of them: order it again to go on."
+    return text
 
 
 def _meant(fields: MultiDict[str]) -> Meant:
     ids = [name for name in fields.getall("id", []) if name]
     if len(ids) > models.MAX_IDS:
         raise ApiError(400, "bad_request", f"select {models.MAX_IDS} requests at most, or all that match")
-    return Meant(ids, fields.get("filter", ""), fields.get("all") == "1")
+    after = fields.get("after", "")
+    return Meant(ids, fields.get("filter", ""), fields.get("all") == "1", int(after) if after.isdecimal() else None)
 
 
 def _verb(text: str) -> Verb:

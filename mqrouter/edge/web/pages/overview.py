@@ -55,6 +55,7 @@ def _charts(data: dict[str, Any]) -> list[Chart]:
     found = [
         line_chart("depth", "Requests without an answer", data, depth, "{:.0f}".format),
         line_chart("oldest", "Age of the oldest", data, {"oldest_s": "age"}, words.age),
+        line_chart("answers", "Answers a minute", data, {"per_minute": "delivered"}, "{:.0f}".format),
         line_chart("memory", "Memory", data, _known(data, memory), "{:.0f} MB".format),
     ]
     if power := _known(data, {"power_w": "power"}):

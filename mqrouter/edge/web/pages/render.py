@@ -60,6 +60,7 @@ class Renderer:
             actor=caller.actor,
             is_in_session=self.guard.sessions.id_of(request) is not None,
             why_not=self.guard.why_not_operator(caller.role),
+            can_log_in=self.guard.has_tokens,
             is_shown=caller.role is not Role.NOBODY,
             csrf=self.tokens.token(request, caller.actor),
             path=request.path,
@@ -71,7 +72,9 @@ class Renderer:
     async def _render(self, template: str, status: int, **values: Any) -> web.Response:
         found = self.environment.get_template(template)
         text = await asyncio.to_thread(found.render, values)  # milliseconds on a small device: others go on meanwhile
-        return web.Response(text=text, status=status, content_type="text/html", headers=HEADERS)
+        response = web.Response(text=text, status=status, content_type="text/html", headers=HEADERS)
+        response.enable_compression()
+        return response
 
 
 def renderer(gateway: str, guard: Guard) -> Renderer:

@@ -4,7 +4,7 @@
   const body = document.body;
   const say = document.getElementById("live-state");
   const FAST_MS = 4000, SLOW_MS = 15000, POLL_MS = 10000;
-  let skewMs = 0, source = null, poller = 0, told = "", dirty = false, fastAt = 0, slowAt = Date.now(), busy = false;
+  let waitMs = FAST_MS, skewMs = 0, source = null, poller = 0, told = "", dirty = false, fastAt = 0, slowAt = Date.now(), busy = false;
 
   const tell = (text) => { if (say && say.textContent !== text) say.textContent = text; };
 
@@ -43,7 +43,7 @@
 
   async function refresh() {
     const now = Date.now();
-    const fast = dirty && now - fastAt >= FAST_MS, slow = now - slowAt >= SLOW_MS;
+    const fast = dirty && now - fastAt >= waitMs, slow = now - slowAt >= SLOW_MS;
     const wanted = [...document.querySelectorAll("[data-live]")].filter((part) =>
       (part.dataset.live === "slow" ? slow : fast) && !inUse(part));
     if (busy || document.hidden || !wanted.length) return;
@@ -63,12 +63,16 @@
         for (const id of open) document.getElementById(id)?.setAttribute("open", "");
       }
       selection();
-    } catch { /* the next change tries again */ } finally { busy = false; }
+    } catch { /* the next change tries again */ } finally {
+      busy = false;
+      waitMs = Math.max(FAST_MS, 10 * (Date.now() - now));  // a slow link is for whoever works on it
+    }
   }
 
   async function poll() {
     try {
       const answer = await fetch(body.dataset.poll);
+      if (answer.status === 401) return location.reload();  // the session is over
       if (!answer.ok) return tell("not live: the gateway does not answer");
       show(await answer.json());
       tell("live, asked every 10 s");
