@@ -46,7 +46,7 @@ from mqrouter.flow.attempt import Attempts
 from mqrouter.flow.auto_tune import AutoTune
 from mqrouter.flow.bring_in import BringIn
 from mqrouter.flow.bulletin import Bulletin
-from mqrouter.flow.commands import Commands
+from mqrouter.flow.commands import Commands, RouteOrders
 from mqrouter.flow.decide import Decide
 from mqrouter.flow.deliver import Deliver, Publication
 from mqrouter.flow.desk import Desk
@@ -305,6 +305,7 @@ class Daemon:
             home_assistant=wiring.home_assistant(settings),
             interval_s=settings.mqtt.stats_interval_s,
         )
+        desk = self._desk
         self._commands = Commands(
             self._link,
             self._clock,
@@ -314,6 +315,7 @@ class Daemon:
             pause=self._desk.pause,
             resume=self._desk.resume,
             is_paused=self._board.paused.__contains__,
+            routes=RouteOrders(desk.routes, desk.paused_routes, desk.pause_routes, desk.resume_routes),
             done=self._bulletin.look,
         )
 
@@ -343,6 +345,9 @@ class Daemon:
             trusted=[name for name, tier in settings.tiers.items() if tier.trusted],
             max_ttl_ms=int(1000 * settings.queue.max_age_s),
             answered=self._answered,
+            accepted=self._accepted,
+            undo_ms=int(1000 * settings.queue.undo_s),
+            routes=lambda: self._loaded.settings.routes,
         )
 
     def _build_web(self) -> WebServer:

@@ -18,7 +18,7 @@ from mqrouter.notices import Notices
 from mqrouter.report import Report
 from mqrouter.settings import LocalTier, Settings
 
-ACTIVE = (State.RECEIVED, State.PENDING, State.LEASED)
+OPEN = (State.RECEIVED, State.PENDING, State.LEASED, State.DROPPED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +37,7 @@ class Console:
         return {
             "now_ms": wall_ms,
             "broker": {"connected": report.link.status.is_connected},
-            "requests": {str(state): report.store.counts[state] for state in ACTIVE},
+            "requests": {str(state): report.store.counts[state] for state in OPEN},
             "oldest_at_ms": None if oldest_ms is None else oldest_ms + wall_ms - report.clock.now_ms(),
             "delivered": report.deliver.delivered,
             "accepted": report.intake.counts["new"],
@@ -45,6 +45,7 @@ class Console:
                 name: {"state": state, "in_flight": report.board.in_flight[name]}
                 for name, state in standing.tiers.items()
             },
+            "paused_routes": sorted(report.store.paused_routes),
             "degraded": list(standing.degraded),
         }
 

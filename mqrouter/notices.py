@@ -18,7 +18,7 @@ from mqrouter.flow.room import Room
 from mqrouter.flow.tiers import TierBoard
 from mqrouter.settings import Settings
 
-ACTIVE = (State.RECEIVED, State.PENDING, State.LEASED)
+OPEN = (State.RECEIVED, State.PENDING, State.LEASED, State.DROPPED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +75,7 @@ class Notices:
         oldest_ms = await self.oldest_ms()
         held, came, standing = self.store.holdings.total, self.intake.counts, self.standing()
         return {
-            "requests": {str(state): self.store.counts[state] for state in ACTIVE},
+            "requests": {str(state): self.store.counts[state] for state in OPEN},
             "queue": {
                 "requests": held.requests,
                 "bytes": held.bytes,

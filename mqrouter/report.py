@@ -48,7 +48,7 @@ class Report:
     ) -> dict[str, Any]:
         """Returns everything, JSON-ready."""
         link = self.link.status
-        active = (State.RECEIVED, State.PENDING, State.LEASED)
+        shown = (State.RECEIVED, State.PENDING, State.LEASED, State.DROPPED)
         return {
             "version": __version__,
             "pid": os.getpid(),
@@ -69,11 +69,15 @@ class Report:
             "store_failing": self.intake.is_store_failing,
             "disk": self.room.report(),
             "salvage": None if self.salvage is None else dict(self.salvage),
-            "requests": {str(state): self.store.counts[state] for state in active},
+            "requests": {str(state): self.store.counts[state] for state in shown},
             "queue": self._queue(),
             "accepted": dict(self.intake.counts) | {"dropped": self.store.dropped},
             "abstained": abstained,
             "delivered": self.deliver.delivered,
+            "paused_routes": {
+                name: {"paused_by": pause.actor, "for_s": round((self.clock.now_ms() - pause.at_ms) / 1000, 1)}
+                for name, pause in self.store.paused_routes.items()
+            },
             "tiers": {lane.name: self._tier(lane) for lane in self.lanes},
             "loop_lag_ms": {"p50": round(self.lag_ms(0.5), 2), "p99": round(self.lag_ms(0.99), 2)},
         }
@@ -121,6 +125,7 @@ class Report:
             "breaker": str(breaker.state),
             "usable": self.board.is_available(lane.name),
             "reason": breaker.reason or None,
+            "probe_in_s": None if (in_s := breaker.probe_in_s(self.clock.monotonic_s())) is None else round(in_s, 1),
             "held_s": round(breaker.held_s(self.clock.monotonic_s()), 1),
             "paused_by": None if (pause := self.board.paused.get(lane.name)) is None else pause.actor,
             "limit": None if over is None else asdict(over) | {"for_s": round(self.board.over_s(lane.name), 1)},

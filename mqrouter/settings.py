@@ -214,6 +214,7 @@ class Queue(Section):
     share_answers_s: Seconds | None = Field(
         None, description="one answer for all that wait, ask the same, and came in within this; without it never"
     )
+    undo_s: Seconds = Field(86_400.0, description="how long a dropped request can be brought back; then: cancelled")
 
     @property
     def limits(self) -> QueueLimits:

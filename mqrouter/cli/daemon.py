@@ -9,11 +9,14 @@ import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from mqrouter.cli.common import Exit
+
+if TYPE_CHECKING:
+    from mqrouter.core.waiting import Standing
 
 TIMEOUT_S = 5.0
 ORDER_TIMEOUT_S = 60.0  # a slow card syncs many times in one step
@@ -76,6 +79,17 @@ def order_daemon(socket_path: Path, target: str, body: object = None) -> tuple[i
     except DaemonDownError:
         click.echo("mqrouter: the daemon is not running; start it with `mqrouter run`", err=True)
         raise SystemExit(Exit.UNAVAILABLE) from None
+
+
+def standing_of_daemon(socket_path: Path) -> Standing | None:
+    """Returns what the running daemon's requests may wait for; None where it is down or does not say."""
+    from mqrouter.core.waiting import standing_of_status
+
+    try:
+        status, body = call_daemon(socket_path, "GET", "/v1/status")
+    except (DaemonDownError, SystemExit):
+        return None  # the database says what was known last
+    return standing_of_status(body) if status == 200 and "paused_routes" in body else None
 
 
 def reason_of(body: dict[str, Any]) -> str:

@@ -22,7 +22,7 @@ from mqrouter.cli.selection import age
 )
 @click.option("--yes", "is_sure", is_flag=True, help="Do not ask.")
 def purge(config: Path | None, older_than_s: float, is_sure: bool) -> None:
-    """Delete finished requests, never waiting ones nor answers on their way. Works on a full disk, too.
+    """Delete finished requests, never waiting or dropped ones nor answers on their way. Works on a full disk, too.
 
     Without --older-than all that are finished go. With the daemon down the database is locked meanwhile.
 

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 from datetime import datetime
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
+from urllib.parse import quote
 
 import click
 
 from mqrouter.cli import steer
 from mqrouter.cli.common import Exit, config_option, echo_json, load_or_exit
-from mqrouter.cli.daemon import open_database, order_daemon, reason_of
+from mqrouter.cli.daemon import open_database, order_daemon, reason_of, standing_of_daemon
+from mqrouter.cli.listing import Listing, block_of, list_or_exit, say_as_of
 from mqrouter.cli.purge import purge
-from mqrouter.cli.selection import filter_of, selection_of, selection_options
+from mqrouter.cli.selection import filter_of, selection_options
 from mqrouter.cli.tables import format_age, format_table, printable, printable_block
 from mqrouter.cli.transfer import export_command, import_command
+from mqrouter.cli.watch import watch
 
 INDENT = " " * 12
 WAITING = ("received", "pending", "leased")
@@ -25,7 +28,9 @@ def command() -> None:
     """Look at requests and steer them; looking never consumes."""
 
 
-for part in (purge, steer.cancel, steer.retry, steer.move, steer.priority, steer.ttl, export_command, import_command):
+for part in (purge, steer.cancel, steer.drop, steer.undo, steer.retry, steer.move, steer.priority, steer.ttl):
+    command.add_command(part)
+for part in (export_command, import_command):
     command.add_command(part)
 
 
@@ -33,14 +38,39 @@ for part in (purge, steer.cancel, steer.retry, steer.move, steer.priority, steer
 @config_option
 @selection_options
 @click.option("--all", "is_all", is_flag=True, help="Also requests that are answered or over.")
-@click.option("--sort", type=click.Choice(["newest", "oldest"]), default="newest", show_default=True)
+@click.option(
+    "--sort",
+    type=click.Choice(["newest", "oldest", "priority", "expiry", "attempts"]),
+    default="newest",
+    show_default=True,
+    help="The last three list what waits for a decision or a tier: who is served next, expires first, failed most.",
+)
 @click.option("-n", "--limit", default=50, show_default=True, type=click.IntRange(1, 10_000))
 @click.option("--after", type=click.IntRange(0), metavar="N", help="The next page: where the one before ended.")
+@click.option(
+    "--watch",
+    "every_s",
+    is_flag=False,
+    flag_value=2.0,
+    default=None,
+    type=click.FloatRange(0.2, 3600),
+    metavar="[SECONDS]",
+    help="Look again every 2 seconds, or as many, until Ctrl-C; on a terminal.",
+)
 @click.option("--json", "is_json", is_flag=True, help="A JSON list on standard output.")
 def list_command(
-    config: Path | None, is_all: bool, sort: str, limit: int, after: int | None, is_json: bool, **given: Any
+    config: Path | None,
+    is_all: bool,
+    sort: str,
+    limit: int,
+    after: int | None,
+    every_s: float | None,
+    is_json: bool,
+    **given: Any,
 ) -> None:
     """List requests; without --state or --all those that wait for an answer. Exit 3 where there is none.
+
+    REASON is why a request waits right now, or how it ended.
 
     \b
     Examples:
@@ -51,7 +81,14 @@ def list_command(
     if not is_all:
         wanted.setdefault("state", list(WAITING))
     is_narrowed = is_all or any(value not in (None, ()) for value in given.values())
-    _list(config, wanted, sort, limit, after, is_json, "no such request" if is_narrowed else "nothing waits")
+    nothing = "no such request" if is_narrowed else "nothing waits"
+    settings, listing = load_or_exit(config).settings, Listing(wanted, sort, limit, after)
+    if every_s is None:
+        list_or_exit(settings, listing, is_json, nothing)
+    elif is_json:
+        raise click.UsageError("--watch is for people to look at: leave --json out")
+    else:
+        watch(lambda: block_of(settings, listing, nothing), every_s)
 
 
 @command.command("search")
@@ -70,34 +107,8 @@ def search(config: Path | None, words: str, limit: int, is_json: bool, **given: 
     wanted = filter_of(given)
     if "text" in wanted:
         raise click.UsageError("the words to look for are given already: leave --text out")
-    _list(config, {**wanted, "text": words}, "newest", limit, None, is_json, "no such request")
-
-
-def _list(
-    config: Path | None, wanted: dict[str, Any], sort: str, limit: int, after: int | None, is_json: bool, nothing: str
-) -> NoReturn:
-    from mqrouter.core.steering import Sort
-    from mqrouter.edge.store.reading import gateway_now, page_of
-    from mqrouter.edge.system import machine_clocks
-
-    found: list[dict[str, Any]] = []
-    with open_database(load_or_exit(config).settings.database) as db:
-        now = gateway_now(db, machine_clocks())
-        while True:  # a page that looked far and found little says where to look on
-            page = page_of(db, selection_of(wanted), limit=limit - len(found), now=now, sort=Sort(sort), after=after)
-            found += page.rows
-            after = page.next
-            if after is None or len(found) == limit:
-                break
-    if is_json:
-        echo_json(found)
-    elif found:
-        click.echo(_table(found))
-    else:
-        click.echo(nothing, err=True)
-    if found and after is not None:
-        click.echo(f"there may be more: --after {after}", err=True)
-    raise SystemExit(Exit.OK if found else Exit.NOTHING_FOUND)
+    wanted |= {"text": words}
+    list_or_exit(load_or_exit(config).settings, Listing(wanted, "newest", limit, None), is_json, "no such request")
 
 
 @command.command("stats")
@@ -141,49 +152,61 @@ def show(config: Path | None, request_id: str, with_text: bool, is_json: bool) -
     Example:
       mqrouter queue show 5a1b0c2d3e4f5061
     """
-    from mqrouter.edge.store.reading import gateway_now, masked, show_request
+    from mqrouter.core.waiting import explained
+    from mqrouter.edge.store.reading import gateway_now, last_known, masked, show_request
     from mqrouter.edge.system import machine_clocks
 
     settings = load_or_exit(config).settings
+    standing = standing_of_daemon(settings.control_socket)
     with open_database(settings.database) as db:
-        found = show_request(db, request_id, gateway_now(db, machine_clocks()))
+        now = gateway_now(db, machine_clocks())
+        found = show_request(db, request_id, now)
+        standing = standing or last_known(db, now)
     if found is None:
         click.echo(f"no request {printable(request_id)}", err=True)
         raise SystemExit(Exit.NOTHING_FOUND)
-    found = found if with_text else masked(found)
+    found = explained(found if with_text else masked(found), standing)
     if is_json:
         echo_json(found)
     else:
         click.echo(_card(found))
+        say_as_of(standing, [found])
 
 
 @command.command("pause")
 @config_option
 @click.argument("tiers", metavar="[TIER]...", nargs=-1)
-def pause(config: Path | None, tiers: tuple[str, ...]) -> None:
+@click.option("--route", "routes", multiple=True, metavar="ROUTE", help="Hold this route back; may be repeated.")
+def pause(config: Path | None, tiers: tuple[str, ...], routes: tuple[str, ...]) -> None:
     """Hold tiers back (without names: all of them) until `resume`, also across restarts. What is under way may end.
 
     A paused tier is as good as down: other tiers of a route take its questions, or they wait; where a route may not
     wait (`reject`, `answer_locally`) and no other tier is up, they end with an error at once.
 
+    The questions of a paused route wait, whatever its `when_offline`: nobody is asked for them, this device neither.
+    They still expire.
+
     \b
-    Example:
+    Examples:
       mqrouter queue pause hub
+      mqrouter queue pause --route crop_disease
     """
-    _steer_tiers(config, tiers, "pause", "paused")
+    _steer_tiers(config, tiers, routes, "pause", "paused")
 
 
 @command.command("resume")
 @config_option
 @click.argument("tiers", metavar="[TIER]...", nargs=-1)
-def resume(config: Path | None, tiers: tuple[str, ...]) -> None:
-    """Let paused tiers (without names: all of them) work again.
+@click.option("--route", "routes", multiple=True, metavar="ROUTE", help="Let this route go on; may be repeated.")
+def resume(config: Path | None, tiers: tuple[str, ...], routes: tuple[str, ...]) -> None:
+    """Let paused tiers and routes work again; without names all of them.
 
     \b
-    Example:
+    Examples:
       mqrouter queue resume
+      mqrouter queue resume --route crop_disease
     """
-    _steer_tiers(config, tiers, "resume", "resumed")
+    _steer_tiers(config, tiers, routes, "resume", "resumed")
 
 
 @command.command("actions")
@@ -214,44 +237,24 @@ def actions(config: Path | None, limit: int, is_json: bool) -> None:
     raise SystemExit(Exit.OK if found else Exit.NOTHING_FOUND)
 
 
-def _steer_tiers(config: Path | None, tiers: tuple[str, ...], verb: str, done: str) -> None:
+def _steer_tiers(config: Path | None, tiers: tuple[str, ...], routes: tuple[str, ...], verb: str, done: str) -> None:
     settings = load_or_exit(config).settings
     unknown = set(tiers) - settings.tiers.keys()
     if unknown:
         raise click.BadParameter(f"{', '.join(sorted(unknown))}; tiers are {', '.join(settings.tiers)}")
-    for tier in tiers or settings.tiers:
-        status, body = order_daemon(settings.control_socket, f"/v1/tiers/{tier}/{verb}")
+    targets = [f"/v1/tiers/{quote(tier, safe='')}/{verb}" for tier in tiers]
+    targets += [f"/v1/routes/{quote(route, safe='')}/{verb}" for route in routes]
+    for target in targets or [f"/v1/{verb}"]:
+        status, body = order_daemon(settings.control_socket, target)
         if status != 200:
-            hint = "; restart the daemon where it is new" if status == 404 else ""
-            click.echo(f"mqrouter: {tier}: {reason_of(body)}{hint}", err=True)
-            raise SystemExit(Exit.FAILED)
-        click.echo(f"{done} {tier}")
+            click.echo(f"mqrouter: {reason_of(body)}", err=True)
+            raise SystemExit(Exit.USAGE if status == 404 else Exit.FAILED)
+        for name in (*body["tiers"], *(f"route {route}" for route in body["routes"])):
+            click.echo(f"{done} {name}")
 
 
 def _time_of(at_ms: int) -> datetime:
     return datetime.fromtimestamp(at_ms / 1000)
-
-
-def _table(rows: list[dict[str, Any]]) -> str:
-    headers = ("ID", "STATE", "AGE", "DEVICE", "ROUTE", "TIER", "WAITS FOR", "NEXT TRY", "TRIES", "REASON")
-    return format_table(
-        headers,
-        [
-            (
-                row["id"],
-                row["state"],
-                format_age(row["age_s"]),
-                row["device"],
-                row["route"],
-                row["tier"],
-                row["waiting_for"],
-                format_age(row["next_attempt_in_s"]),
-                row["attempts"],
-                row["reason"] or row["detail"],
-            )
-            for row in rows
-        ],
-    )
 
 
 def _card(row: dict[str, Any]) -> str:
@@ -265,6 +268,9 @@ def _card(row: dict[str, Any]) -> str:
         f"  wants:    priority {row['priority']}, session {printable(row['session'] or '-')},"
         f" expires in {format_age(row['expires_in_s']) or '-'}",
     ]
+    if row["waits_because"]:
+        before = f"; {row['waiting_before']} before it" if row["waiting_before"] else ""
+        lines.append(f"  waits:    {printable(row['waits_because'])}{before}")
     if row["reason"]:
         lines.append(f"  ended with {row['reason']}: {printable(row['detail'] or '')}")
     if row["decision"]:

@@ -87,6 +87,11 @@ def _lines(status: dict[str, Any]) -> str:
     head += _disk_lines(status["disk"]) + _salvage_lines(status["salvage"])
     if status["restart_needed"]:
         head.append(f"  RESTART   needed for what changed in {', '.join(status['restart_needed'])}")
+    head += [
+        f"  PAUSED    route {name}, by {pause['paused_by']} {format_age(pause['for_s'])} ago: its questions wait;"
+        f" mqrouter queue resume --route {name}"
+        for name, pause in status["paused_routes"].items()
+    ]
     tiers = [
         (f"  {name}", tier["model"], tier["breaker"], tier["in_flight"], _why_unused(tier) or _worker(tier))
         for name, tier in status["tiers"].items()

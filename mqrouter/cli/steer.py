@@ -20,6 +20,8 @@ DONE = {
     "move": "moved",
     "priority": "given that priority",
     "ttl": "given that time",
+    "drop": "dropped",
+    "undo": "back in the queue",
 }
 
 
@@ -47,6 +49,36 @@ def cancel(message: str | None, **given: Any) -> None:
       mqrouter queue cancel --device trough-3 --older-than 12h --dry-run
     """
     _steer("cancel", {} if message is None else {"message": message}, **given)
+
+
+@click.command("drop")
+@bulk_options
+def drop(**given: Any) -> None:
+    """Take waiting requests out of the queue; `undo` brings them back. Needs the running daemon. ID as for `show`.
+
+    Nothing is asked for them from now on, they count for no limit, and `list --state dropped` has them. Who asked hears
+    nothing yet: after `queue.undo_s` (24 hours) the answer is `cancelled`, or `expired` where their own time is over
+    sooner. `cancel` says so at once, and cannot be undone.
+
+    \b
+    Examples:
+      mqrouter queue drop 5a1b0c2d3e4f5061
+      mqrouter queue drop --device trough-3 --dry-run
+    """
+    _steer("drop", {}, **given)
+
+
+@click.command("undo")
+@bulk_options
+def undo(**given: Any) -> None:
+    """Bring dropped requests back to their old place in the queue, decision and all. Needs the running daemon.
+
+    \b
+    Examples:
+      mqrouter queue undo 5a1b0c2d3e4f5061
+      mqrouter queue undo --all
+    """
+    _steer("undo", {}, **given)
 
 
 @click.command("retry")
@@ -165,6 +197,8 @@ def _say(verb: str, reports: list[dict[str, Any]], *, names: tuple[str, ...], is
     else:
         left = f"; {matched - changed} stay as they are" if matched > changed else ""
         click.echo(f"{changed} {'would be' if is_dry else 'are'} {DONE[verb]}{left}")
+    if verb == "drop" and changed and not is_dry:
+        click.echo("`mqrouter queue undo` brings back what was dropped", err=True)
 
 
 def _find_one(database: Path, request_id: str) -> dict[str, Any]:

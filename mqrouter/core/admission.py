@@ -145,8 +145,22 @@ class Moves:
         self.counts[new] += number
 
     def leave(self, state: State, device: str, size: int, ended: Ended) -> None:
-        self._hold(state, device, -1, -size)
+        if state is State.DROPPED:  # it has left the queue already
+            self.counts[state] -= 1
+        else:
+            self._hold(state, device, -1, -size)
         self.ended[ended] += 1
+
+    def drop(self, state: State, device: str, size: int) -> None:
+        """It makes room for others, and may come back."""
+        self._hold(state, device, -1, -size)
+        self.counts[State.DROPPED] += 1
+
+    def bring_back(self, state: State, device: str, priority: int, size: int, turn: int, next_turn: int) -> None:
+        """It has its old turn again; `next_turn` is the one its device would get now."""
+        self.counts[State.DROPPED] -= 1
+        self._hold(state, device, 1, size)
+        self.next_turns[device, priority] = max(turn + 1, next_turn)
 
     def serve(self, priority: int, turn: int) -> None:
         self.served[priority] = turn

@@ -37,6 +37,10 @@ class Breaker:
         """Returns for how long the tier still asks to be left alone."""
         return max(0.0, self.held_until_s - now_s)
 
+    def probe_in_s(self, now_s: float) -> float | None:
+        """Returns when it is looked at again; None where nobody has to."""
+        return max(0.0, self.probe_at_s - now_s) if self.state is BreakerState.OPEN else None
+
     def is_probe_due(self, now_s: float) -> bool:
         return self.state is BreakerState.OPEN and now_s >= self.probe_at_s
 

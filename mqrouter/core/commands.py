@@ -20,21 +20,28 @@ class Action(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class Target:
+    """One of both, or with neither all tiers."""
+
+    tier: str | None = None
+    route: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Command:
     action: Action
-    tier: str | None
-    """None for all of them."""
+    target: Target
 
 
 @dataclass(frozen=True, slots=True)
 class CommandTopics:
-    """PREFIX/cmd/all and PREFIX/cmd/tier/NAME take orders; PREFIX/cmd/result says what became of them."""
+    """PREFIX/cmd/all, /cmd/tier/NAME and /cmd/route/NAME take orders; PREFIX/cmd/result says what became of them."""
 
     prefix: str
 
     @property
     def filters(self) -> tuple[str, ...]:
-        return f"{self.prefix}/cmd/all", f"{self.prefix}/cmd/tier/+"
+        return f"{self.prefix}/cmd/all", f"{self.prefix}/cmd/tier/+", f"{self.prefix}/cmd/route/+"
 
     @property
     def result(self) -> str:
@@ -46,15 +53,15 @@ class CommandTopics:
     def has(self, topic: str | None) -> bool:
         return topic is not None and topic.startswith(f"{self.prefix}/cmd/")
 
-    def target(self, topic: str) -> str | None:
-        """Returns the tier that a topic names, None for all. Raises RequestError for a topic that takes no orders."""
+    def target(self, topic: str) -> Target:
+        """Returns what a topic names. Raises RequestError for a topic that takes no orders."""
         rest = topic.removeprefix(f"{self.prefix}/cmd/")
         if rest == "all":
-            return None
+            return Target()
         kind, _, name = rest.partition("/")
-        if kind != "tier" or not name or "/" in name:
-            raise RequestError(ErrorCode.BAD_REQUEST, "orders go to cmd/all or cmd/tier/NAME")
-        return name
+        if kind not in ("tier", "route") or not name or "/" in name:
+            raise RequestError(ErrorCode.BAD_REQUEST, "orders go to cmd/all, cmd/tier/NAME or cmd/route/NAME")
+        return Target(tier=name) if kind == "tier" else Target(route=name)
 
 
 def read_payload(incoming: Incoming) -> JsonObject:

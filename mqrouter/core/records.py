@@ -89,7 +89,7 @@ class PastTurn:
 
 @dataclass(frozen=True, slots=True)
 class Pause:
-    """Since when an operator holds a tier back, and who."""
+    """Since when an operator holds a tier or a route back, and who."""
 
     at_ms: int
     actor: str

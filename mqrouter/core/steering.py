@@ -13,8 +13,13 @@ MAX_ORDERED = 500
 
 
 class Sort(StrEnum):
+    """All but the first two list what waits, and nothing else."""
+
     NEWEST = "newest"
     OLDEST = "oldest"
+    PRIORITY = "priority"  # in the order of service
+    EXPIRY = "expiry"  # what expires first
+    ATTEMPTS = "attempts"  # what was tried most often, of what was tried in vain
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +39,11 @@ class Selection:
     newer_than_s: float | None = None
     error: str | None = None
     text: str | None = None
+
+    @property
+    def reads_texts(self) -> bool:
+        """True where the text of every request has to be read."""
+        return self.error is not None or self.text is not None
 
     @property
     def is_everything(self) -> bool:
@@ -61,22 +71,34 @@ class Verb(StrEnum):
     MOVE = "move"  # waits for one tier and no other
     PRIORITY = "priority"
     TTL = "ttl"  # expires so long after now
+    DROP = "drop"  # leaves the queue, and ends as cancelled unless it is brought back in time
+    UNDO = "undo"  # is back where it was before it was dropped
 
 
 WAITING = frozenset({State.RECEIVED, State.PENDING})
 APPLIES: Mapping[Verb, frozenset[State]] = {
     Verb.RETRY: frozenset({State.PENDING}),
-    Verb.CANCEL: WAITING | {State.LEASED},
+    Verb.CANCEL: WAITING | {State.LEASED, State.DROPPED},
     Verb.MOVE: frozenset({State.PENDING}),
     Verb.PRIORITY: WAITING,
     Verb.TTL: WAITING | {State.LEASED},
+    Verb.DROP: WAITING,
+    Verb.UNDO: frozenset({State.DROPPED}),
 }
 """The states in which each verb changes something."""
 
 
+def meant_by(verb: Verb) -> frozenset[State]:
+    """Returns the states that are meant where none is named: what was dropped is there to be brought back."""
+    return APPLIES[verb] if verb is Verb.UNDO else APPLIES[verb] - {State.DROPPED}
+
+
 @dataclass(frozen=True, slots=True)
 class Order:
-    """A verb with what it needs: `tier` for move, `priority`, `ttl_ms`; `message` is told to who asked, by cancel."""
+    """A verb with what it needs: `tier` for move, `priority`, `ttl_ms`, `undo_ms` for drop.
+
+    `message` is told to who asked, by cancel.
+    """
 
     verb: Verb
     tier: str | None = None
@@ -84,6 +106,7 @@ class Order:
     """Whether `tier` may see private requests; others are left where they are."""
     priority: int = 0
     ttl_ms: int = 0
+    undo_ms: int = 86_400_000
     message: str = "an operator cancelled the request"
 
     def __str__(self) -> str:

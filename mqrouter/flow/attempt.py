@@ -320,7 +320,9 @@ class Attempts:
 
     def _may_not_wait(self, request: StoredRequest, step: GoOn) -> bool:
         """True where no tier is left that is up, and the route wants an answer now, or would rather say so."""
-        return not self._judge().is_patient(request.route) and self._board.first_available(step.waiting.tiers) is None
+        if request.route in self._store.paused_routes or self._judge().is_patient(request.route):
+            return False
+        return self._board.first_available(step.waiting.tiers) is None
 
     async def _hold(self, for_s: float) -> None:
         """Nobody asks the tier before its time, also after a restart."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections import deque
 from collections.abc import Awaitable, Callable, Collection, Sequence
+from dataclasses import dataclass
 
 import structlog
 
@@ -21,7 +22,17 @@ ACTOR = "mqtt"
 MAX_WAITING = 64
 PER_MINUTE = 60  # the record of what operators did has an end: nobody is to push it out
 
-OnTiers = Callable[[Sequence[str], str], Awaitable[None]]
+OnNames = Callable[[Sequence[str], str], Awaitable[None]]
+
+
+@dataclass(frozen=True, slots=True)
+class RouteOrders:
+    """What is done to routes, on whose order: those there are, those held back, and how that is changed."""
+
+    known: Callable[[], Collection[str]]
+    paused: Callable[[], Collection[str]]
+    pause: OnNames
+    resume: OnNames
 
 
 class Commands:
@@ -35,9 +46,10 @@ class Commands:
         tiers: Collection[str],
         *,
         is_on: bool,
-        pause: OnTiers,
-        resume: OnTiers,
+        pause: OnNames,
+        resume: OnNames,
         is_paused: Callable[[str], bool],
+        routes: RouteOrders,
         done: Callable[[], None],
     ) -> None:
         self._broker = broker
@@ -47,6 +59,7 @@ class Commands:
         self._is_on = is_on
         self._verbs = {Action.PAUSE: pause, Action.RESUME: resume}
         self._is_paused = is_paused
+        self._routes = routes
         self._done = done
         self._rates = DeviceRates(PER_MINUTE)
         self._inbox: deque[Incoming] = deque()
@@ -76,7 +89,7 @@ class Commands:
             value = read_payload(incoming)
             result["id"] = id_of(value)
             command = self._checked(incoming, value)
-            result |= {"action": command.action, "tiers": await self._carry_out(command), "ok": True}
+            result |= {"action": command.action, **await self._carry_out(command), "ok": True}
         except RequestError as error:
             log.warning("command.refused", topic=incoming.topic, code=str(error.code), why=error.message)
             result["error"] = {"code": error.code, "message": error.message}
@@ -92,19 +105,25 @@ class Commands:
 
     def _checked(self, incoming: Incoming, value: JsonObject) -> Command:
         assert incoming.topic is not None  # `take` saw to that
-        tier = self._topics.target(incoming.topic)
-        if tier is not None and tier not in self._tiers:
-            raise RequestError(ErrorCode.BAD_REQUEST, f"there is no tier {tier!r}")
-        command = Command(action_of(value), tier)
+        target = self._topics.target(incoming.topic)
+        if target.tier is not None and target.tier not in self._tiers:
+            raise RequestError(ErrorCode.BAD_REQUEST, f"there is no tier {target.tier!r}")
+        if target.route is not None and target.route not in self._routes.known():
+            raise RequestError(ErrorCode.BAD_REQUEST, f"there is no route {target.route!r}")
+        command = Command(action_of(value), target)
         if not self._rates.is_allowed(ACTOR, self._clock.monotonic_s()):
             raise RequestError(ErrorCode.RATE_LIMITED, f"more than {PER_MINUTE} orders a minute")
         return command
 
-    async def _carry_out(self, command: Command) -> list[str]:
-        """Returns the tiers that changed: what is so already is no change, and not on record."""
-        wanted = command.action is Action.PAUSE
-        named = self._tiers if command.tier is None else (command.tier,)
-        changed = [tier for tier in named if self._is_paused(tier) is not wanted]
+    async def _carry_out(self, command: Command) -> dict[str, list[str]]:
+        """Returns the tiers or routes that changed: what is so already is no change, and not on record."""
+        wanted, tier, route = command.action is Action.PAUSE, command.target.tier, command.target.route
+        if route is not None:
+            routes = [route] if (route in self._routes.paused()) is not wanted else []
+            if routes:
+                await (self._routes.pause if wanted else self._routes.resume)(routes, ACTOR)
+            return {"routes": routes}
+        changed = [name for name in (self._tiers if tier is None else (tier,)) if self._is_paused(name) is not wanted]
         if changed:
             await self._verbs[command.action](changed, ACTOR)
-        return changed
+        return {"tiers": changed}

@@ -169,6 +169,8 @@ class Decide:
         await self._queue(request, judgement)
         # After it is queued: a tier that goes down while that is being written is seen here, or else by upkeep.
         route = judgement.decision.route
+        if route in self._store.paused_routes:
+            return  # its questions wait, whatever becomes of others like them
         if not self.judge.is_patient(route) and self._board.first_available(plan.tiers) is None:
             message = f"none of {', '.join(plan.tiers)} can be reached{self._board.why_limited(plan.tiers)}"
             await self._answer(request, self.judge.offline_code(route), message)

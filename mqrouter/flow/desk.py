@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 
 import structlog
 
 from mqrouter.core.records import Pause, Seq
 from mqrouter.core.request import JsonObject
-from mqrouter.core.steering import APPLIES, MAX_ORDERED, Order, Outcome, Selection, Sort, Verb
+from mqrouter.core.steering import MAX_ORDERED, Order, Outcome, Selection, Sort, Verb, meant_by
+from mqrouter.core.waiting import Standing, explained
 from mqrouter.flow.ports import Clock, Looking, Steering
 from mqrouter.flow.tiers import TierBoard
 from mqrouter.flow.wakeup import Wakeup
@@ -18,7 +19,10 @@ log = structlog.get_logger("desk")
 
 
 class Desk:
-    """`trusted` are the tiers that may see private requests; a time to live is cut to `max_ttl_ms`."""
+    """`trusted` are the tiers that may see private requests; a time to live is cut to `max_ttl_ms`.
+
+    What was dropped can be brought back for `undo_ms`.
+    """
 
     def __init__(
         self,
@@ -30,6 +34,9 @@ class Desk:
         trusted: Collection[str],
         max_ttl_ms: int,
         answered: Wakeup,
+        accepted: Wakeup,
+        undo_ms: int = 86_400_000,
+        routes: Callable[[], Collection[str]] = tuple,
     ) -> None:
         self._store = store
         self._reader = reader
@@ -38,6 +45,9 @@ class Desk:
         self._trusted = frozenset(trusted)
         self._max_ttl_ms = max_ttl_ms
         self._answered = answered
+        self._accepted = accepted
+        self._undo_ms = undo_ms
+        self._routes = routes
 
     # --- looking ------------------------------------------------------------------------------------
 
@@ -45,7 +55,9 @@ class Desk:
         self, wanted: Selection, *, limit: int, sort: Sort, after: Seq | None
     ) -> tuple[list[JsonObject], Seq | None]:
         """Returns requests, and the number to go on after: None where nothing is left to look at."""
-        return await self._reader.page(wanted, limit=limit, sort=sort, after=after)
+        rows, following = await self._reader.page(wanted, limit=limit, sort=sort, after=after)
+        standing = self.standing()
+        return [explained(row, standing) for row in rows], following
 
     async def decisions(
         self, wanted: Selection, *, limit: int, after: Seq | None
@@ -55,7 +67,14 @@ class Desk:
 
     async def show(self, request_id: str, *, with_text: bool) -> JsonObject | None:
         """Returns everything about one request, found by its id or by the requester's own; None where there is none."""
-        return await self._reader.show(request_id, with_text=with_text)
+        found = await self._reader.show(request_id, with_text=with_text)
+        return None if found is None else explained(found, self.standing())
+
+    def standing(self) -> Standing:
+        """Returns what requests may wait for."""
+        return Standing(
+            self._board.standing(), {name: pause.actor for name, pause in self._store.paused_routes.items()}
+        )
 
     async def actions(self, limit: int) -> list[JsonObject]:
         return await self._reader.actions(limit)
@@ -77,10 +96,10 @@ class Desk:
     ) -> tuple[list[Outcome], Seq | None]:
         """The same on the oldest that match, with the number to go on after: None where all are done.
 
-        Without states in `wanted`, those are meant in which the order changes something.
+        Without states in `wanted`, those are meant in which the order changes something; not what was dropped.
         """
         if not wanted.states:
-            wanted = replace(wanted, states=tuple(sorted(APPLIES[order.verb])))
+            wanted = replace(wanted, states=tuple(sorted(meant_by(order.verb))))
         seqs, following = await self._reader.find(wanted, limit=MAX_ORDERED, after=after)
         return await self._carry_out(order, seqs, str(wanted), actor, is_dry=is_dry), following
 
@@ -97,12 +116,14 @@ class Desk:
             self._answered.give()
         else:
             self._board.wake_all()
+        if order.verb is Verb.UNDO:
+            self._accepted.give()  # one may have to be decided
         return done
 
     def _within_limits(self, order: Order) -> Order:
         if order.verb is Verb.MOVE:
             return replace(order, is_trusted=order.tier in self._trusted)
-        return replace(order, ttl_ms=min(order.ttl_ms, self._max_ttl_ms))
+        return replace(order, ttl_ms=min(order.ttl_ms, self._max_ttl_ms), undo_ms=self._undo_ms)
 
     async def pause(self, tiers: Sequence[str], actor: str) -> None:
         """Nothing new goes to these tiers until `resume`, also after a restart."""
@@ -111,6 +132,25 @@ class Desk:
             await self._store.pause(tier, actor, now_ms)
             self._board.pause(tier, Pause(now_ms, actor))
             log.warning("desk.tier_paused", tier=tier, actor=actor)
+
+    def routes(self) -> Sequence[str]:
+        """Returns those that there are, and those that are still held back."""
+        return list(dict.fromkeys([*self._routes(), *self._store.paused_routes]))
+
+    def paused_routes(self) -> Mapping[str, Pause]:
+        return self._store.paused_routes
+
+    async def pause_routes(self, routes: Sequence[str], actor: str) -> None:
+        """Nobody works on their questions until `resume_routes`, also after a restart: they wait, or expire."""
+        for route in routes:
+            await self._store.pause_route(route, actor, self._clock.now_ms())
+            log.warning("desk.route_paused", route=route, actor=actor)
+
+    async def resume_routes(self, routes: Sequence[str], actor: str) -> None:
+        for route in routes:
+            await self._store.resume_route(route, actor, self._clock.now_ms())
+            log.warning("desk.route_resumed", route=route, actor=actor)
+        self._board.wake_all()
 
     async def resume(self, tiers: Sequence[str], actor: str) -> None:
         for tier in tiers:

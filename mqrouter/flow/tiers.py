@@ -12,6 +12,7 @@ from mqrouter.core.latency import RecentLatency
 from mqrouter.core.load import TierLoad
 from mqrouter.core.records import Pause, split_tiers
 from mqrouter.core.spending import Meter, Over
+from mqrouter.core.waiting import TierStanding
 from mqrouter.flow.ports import Chance, Clock
 from mqrouter.flow.wakeup import Wakeup
 from mqrouter.routing.signals import TierSignal
@@ -90,6 +91,24 @@ class TierBoard:
     def overloaded(self) -> frozenset[str]:
         """Returns the tiers whose queue is too long: the next ones help out."""
         return frozenset(name for name, load in self.loads.items() if load.is_overloaded)
+
+    def standing(self) -> dict[str, TierStanding]:
+        """Returns how each tier stands, for people to read."""
+        return {name: self._standing(name, breaker) for name, breaker in self.breakers.items()}
+
+    def _standing(self, name: str, breaker: Breaker) -> TierStanding:
+        now_s, over, pause = self._clock.monotonic_s(), self.over(name), self.paused.get(name)
+        return TierStanding(
+            is_up=self.is_available(name),
+            paused_by=None if pause is None else pause.actor,
+            is_open=breaker.state is BreakerState.OPEN,
+            reason=breaker.reason or None,
+            probe_in_s=breaker.probe_in_s(now_s),
+            held_s=breaker.held_s(now_s),
+            limit=None if over is None else over.reason,
+            limit_for_s=self.over_s(name),
+            in_flight=self.in_flight[name],
+        )
 
     def pause(self, name: str, pause: Pause) -> None:
         self.paused[name] = pause

@@ -50,6 +50,8 @@ class Upkeep:
         self._judge = judge
         self._down: set[str] = set()
         """Tier lists known to have no tier that is up."""
+        self._paused: frozenset[str] = frozenset()
+        """Routes that wait on an operator's order."""
         self._answered = answered
         self._purge_at_s = 0.0
         self._anchor: Anchor | None = None
@@ -97,6 +99,8 @@ class Upkeep:
         given_up = await self._store.give_up_answers(now_ms)
         if given_up:
             log.warning("upkeep.answers_given_up", answers=given_up)
+        while await self._store.end_dropped(now_ms):
+            self._answered.give()
         message = "no answer within the time to live"
         while expired := await self._store.expired(now_ms):
             await self._end_all(
@@ -123,9 +127,12 @@ class Upkeep:
 
     async def _end_what_may_not_wait(self, now_ms: int) -> None:
         """Requests of routes that do not queue end when the last of their tiers goes down, once each time it does."""
-        judge = self._judge()
+        judge, paused = self._judge(), frozenset(self._store.paused_routes)
         if judge is None:
             return
+        if not self._paused <= paused:  # a route goes on: its tiers may have gone down meanwhile
+            self._down.clear()
+        self._paused = paused
         for todo in tuple(self._store.todo_lists):
             if self._board.first_available(split_tiers(todo)) is not None:
                 self._down.discard(todo)
@@ -134,7 +141,7 @@ class Upkeep:
                 self._down.add(todo)
 
     async def _end_waiting(self, judge: Judge, todo: str, now_ms: int) -> None:
-        routes = judge.impatient_routes()
+        routes = [route for route in judge.impatient_routes() if route not in self._paused]
         while requests := await self._store.waiting_for(todo, routes):
             limits = self._board.why_limited(split_tiers(todo))
             message = f"none of {todo.replace('>', ', ')} can be reached any more{limits}"

@@ -3,7 +3,7 @@
 import pytest
 from fakes import PREFIX, incoming
 
-from mqrouter.core.commands import MAX_BYTES, Action, CommandTopics, action_of, id_of, read_payload
+from mqrouter.core.commands import MAX_BYTES, Action, CommandTopics, Target, action_of, id_of, read_payload
 from mqrouter.core.topics import build_topic_map, matches
 from mqrouter.errors import RequestError
 
@@ -35,15 +35,23 @@ def test_what_is_no_order_is_refused(payload: bytes) -> None:
 
 
 @pytest.mark.parametrize(("rest", "tier"), [("all", None), ("tier/hub", "hub")])
-def test_topic_names_what_is_meant(rest: str, tier: str | None) -> None:
+def test_topic_names_the_tier_that_is_meant(rest: str, tier: str | None) -> None:
     topic = f"{PREFIX}/cmd/{rest}"
     assert TOPICS.has(topic)
-    assert TOPICS.target(topic) == tier
+    assert TOPICS.target(topic) == Target(tier=tier)
     assert TOPICS.of(tier) == topic
     assert any(matches(name, topic) for name in TOPICS.filters)
 
 
-@pytest.mark.parametrize("rest", ["", "result", "tier", "tier/", "tier/a/b", "All", "all/x"])
+def test_topic_names_the_route_that_is_meant() -> None:
+    topic = f"{PREFIX}/cmd/route/frost"
+    assert TOPICS.target(topic) == Target(route="frost")
+    assert any(matches(name, topic) for name in TOPICS.filters)
+
+
+@pytest.mark.parametrize(
+    "rest", ["", "route", "route/", "route/a/b", "result", "tier", "tier/", "tier/a/b", "All", "all/x"]
+)
 def test_other_topics_take_no_orders(rest: str) -> None:
     with pytest.raises(RequestError):
         TOPICS.target(f"{PREFIX}/cmd/{rest}")

@@ -33,6 +33,7 @@ class Row:
     lease: int = 0
     crashes: int = 0
     finished_at_ms: int | None = None
+    dropped_until_ms: int | None = None
     answer: str | None = None
     answer_due_ms: int | None = None
     give_up_at_ms: int = 0
@@ -189,6 +190,19 @@ class Model:
     def retry(self, row: Row) -> None:
         row.todo, row.not_before_ms, row.attempts, row.rounds = row.tiers, None, 0, 0
 
+    def drop(self, row: Row, now_ms: int, undo_ms: int) -> None:
+        row.state, row.dropped_until_ms = State.DROPPED, min(now_ms + undo_ms, row.expires_at_ms)
+
+    def undo(self, row: Row, tiers: Sequence[str]) -> bool:
+        """False where the queue has no room for it."""
+        active = self.active()
+        if len(active) >= self.max_requests or sum(other.device == row.device for other in active) >= self.per_device:
+            return False
+        row.state, row.dropped_until_ms = State.PENDING, None
+        if not set(str(row.todo).split(">")) & set(tiers):
+            row.state, row.tiers, row.todo, row.not_before_ms = State.RECEIVED, None, None, None
+        return True
+
     def answer_provisionally(self, row: Row, tiers: str, now_ms: int) -> None:
         self.release(row, tiers, tiers, None, is_counted=False)
         if row.answer is None:
@@ -228,6 +242,10 @@ class Model:
                 row.not_before_ms = None
             if row.answer == "ready":
                 self._upkeep_answer(row, now_ms)
+            if row.state is State.DROPPED and row.dropped_until_ms is not None and row.dropped_until_ms <= now_ms:
+                is_late = row.expires_at_ms <= now_ms
+                state, code = (State.EXPIRED, ErrorCode.EXPIRED) if is_late else (State.CANCELLED, ErrorCode.CANCELLED)
+                self.finish(row, state, now_ms, reason=code)
             if row.is_waiting and row.expires_at_ms <= now_ms:
                 self.finish(row, State.EXPIRED, now_ms, reason=ErrorCode.EXPIRED)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from html import unescape
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ import aiohttp
 from fakes import START_MS, FakeClock
 from web_site import OPERATOR, TOKENS, Api, serving
 
-from mqrouter.core.states import ACTIVE
+from mqrouter.core.states import OPEN
 from mqrouter.edge.store.store import Store
 from mqrouter.edge.web.options import TcpOptions
 from mqrouter.edge.web.pages.site import PageSite
@@ -56,7 +56,7 @@ class Pages:
     trends: SomeTrends
     settings: list[Setting]
     session: aiohttp.ClientSession
-    status: dict[str, Any]
+    status: dict[str, Any] = field(default_factory=dict)
 
     async def get(self, path: str, *, token: str | None = None, **more: Any) -> tuple[int, str]:
         headers = {"Accept": "text/html"} | ({} if token is None else {"Authorization": f"Bearer {token}"})
@@ -90,7 +90,6 @@ async def browsing(store: Store, folder: Path, clock: FakeClock, tcp: TcpOptions
 
     def build(desk: Desk, board: TierBoard) -> PageSite:
         trends, settings = SomeTrends(), [Setting("mqtt.host", '"127.0.0.1"', "mqrouter.toml:3:1")]
-        status = some_status(store, board)
 
         async def snapshot() -> dict[str, Any]:
             return some_snapshot(store, board)
@@ -109,7 +108,7 @@ async def browsing(store: Store, folder: Path, clock: FakeClock, tcp: TcpOptions
             gateway="farm",
             desk=desk,
             trends=trends,
-            status=lambda: found[0].status,
+            status=lambda: some_status(store, board) | found[0].status,
             snapshot=snapshot,
             info=lambda: {"routes": {"frost": ["hub"], "talk": ["edge"]}, "tiers": some_tiers(board)},
             explain=explain,  # type: ignore[arg-type]
@@ -118,7 +117,7 @@ async def browsing(store: Store, folder: Path, clock: FakeClock, tcp: TcpOptions
             models=models,
         )
         site = PageSite(sources, tcp, clock.monotonic_s, step_s=STEP_S)
-        found.append(Pages(None, site, trends, settings, None, status))  # type: ignore[arg-type]
+        found.append(Pages(None, site, trends, settings, None))  # type: ignore[arg-type]
         return site
 
     async with serving(store, folder, clock, tcp, build=build) as api:
@@ -136,7 +135,7 @@ def some_snapshot(store: Store, board: TierBoard) -> dict[str, Any]:
     return {
         "now_ms": START_MS,
         "broker": {"connected": True},
-        "requests": {str(state): store.counts[state] for state in ACTIVE},
+        "requests": {str(state): store.counts[state] for state in OPEN},
         "oldest_at_ms": START_MS - 5_000,
         "delivered": 0,
         "tiers": {
@@ -160,6 +159,7 @@ def some_status(store: Store, board: TierBoard) -> dict[str, Any]:
         "degraded": [],
         "disk": {"level": "enough", "free_bytes": 10**10},
         "salvage": None,
+        "paused_routes": {name: {"paused_by": pause.actor} for name, pause in store.paused_routes.items()},
         "abstained": 0,
         "tiers": {
             name: {

@@ -32,6 +32,8 @@ PARTIAL = (
     "requests_suspect",
     "requests_resting",
     "requests_expiring",
+    "requests_dropped",
+    "requests_attempted",
     "calls_open",
     "outbox_waiting",
     "outbox_giving_up",
@@ -57,7 +59,14 @@ class Statements:
         return plans
 
 
-BOUNDED = ("ORDER BY seq", "state = 'leased'", "SELECT count(*)", "INDEXED BY requests_suspect", "FROM packets")
+BOUNDED = (
+    "ORDER BY seq",
+    "state = 'leased'",
+    "SELECT count(*)",
+    "INDEXED BY requests_suspect",
+    "FROM packets",
+    "FROM paused_routes",
+)
 """Parts of statements that read in the order of an index and only as far as wanted, or of few, or once at start."""
 
 
@@ -94,8 +103,13 @@ async def live(store: Store) -> None:
     await retry(store, items[3].id, START_MS)
     for steer in (Order(Verb.MOVE, tier="edge"), Order(Verb.PRIORITY, priority=3), Order(Verb.TTL, ttl_ms=9_000)):
         await order(store, items[4].id, START_MS, steer)
+    for steer in (Order(Verb.DROP), Order(Verb.UNDO), Order(Verb.DROP)):
+        await order(store, items[4].id, START_MS, steer)
     await store.pause("hub", "me", START_MS)
     await store.resume("hub", "me", START_MS)
+    await store.pause_route("r", "me", START_MS)
+    assert not await store.claim("hub", ["hub>edge"], 1, START_MS)
+    await store.resume_route("r", "me", START_MS)
     for answer in await store.outbox_after(0, 2):
         await store.delivered(answer, START_MS)
     for answer in await store.outbox_after(0, 2):
@@ -109,6 +123,7 @@ async def live(store: Store) -> None:
     await store.wake_due(LATER_MS)
     await store.expired(LATER_MS)
     await store.give_up_answers(LATER_MS)
+    await store.end_dropped(LATER_MS)
     await store.purge(LATER_MS, LATER_MS)
     await store.forget_packets(10)
     await store.recover(LATER_MS, ("edge",))

@@ -13,7 +13,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, TypeVar
 
-from fakes import LIMITS, START_MS, cancel, decoded, incoming, retry
+from fakes import LIMITS, START_MS, cancel, decoded, incoming, order, retry
 from fakes import request as valid
 from hypothesis import settings
 from hypothesis import strategies as st
@@ -26,7 +26,8 @@ from mqrouter.core.decode import decode_question
 from mqrouter.core.records import Accepted, OutboxRow, StoredRequest
 from mqrouter.core.request import Answer, Refused, Request, refusal
 from mqrouter.core.retry import Waiting
-from mqrouter.core.states import ACTIVE, State, may_move
+from mqrouter.core.states import OPEN, State, may_move
+from mqrouter.core.steering import Order, Verb
 from mqrouter.edge.store.database import Database
 from mqrouter.edge.store.store import Policy, Store
 from mqrouter.errors import ErrorCode, StoreError
@@ -35,6 +36,7 @@ T = TypeVar("T")
 
 GRACE_MS = 5_000
 DEDUPE_MS = 8_000
+UNDO_MS = 6_000
 MAX_REQUESTS = 6
 PER_DEVICE = 4
 TIERS = ("hub", "edge")
@@ -62,7 +64,7 @@ def facts(*values: Any) -> dict[str, Any]:
     *known, finished_at_ms, not_before_ms, answer, answer_due_ms, is_provisional = values
     found = dict(zip(names, known, strict=True)) | {"finished_at_ms": finished_at_ms, "answer": answer}
     found["is_provisional"] = bool(is_provisional)
-    if found["state"] in ACTIVE:
+    if found["state"] in OPEN:
         found["not_before_ms"] = not_before_ms
     if answer == "ready":
         found["answer_due_ms"] = answer_due_ms
@@ -284,6 +286,24 @@ class StoreLife(RuleBasedStateMachine):
         if row and row.state is State.PENDING:
             self.model.retry(row)
 
+    @rule(data=st.data())
+    def drop(self, data: st.DataObject) -> None:
+        row = self.drawn_row(data)
+        steer = Order(Verb.DROP, undo_ms=UNDO_MS)
+        assert self.run(order(self.store, row.id if row else "nobody", self.now_ms, steer)) == (row and row.state)
+        if row and row.is_waiting:
+            self.model.drop(row, self.now_ms, UNDO_MS)
+
+    @precondition(lambda self: any(row.state is State.DROPPED for row in self.model.rows))
+    @rule(data=st.data())
+    def undo(self, data: st.DataObject) -> None:
+        dropped = [row for row in self.model.rows if row.state is State.DROPPED]
+        row = data.draw(st.sampled_from(dropped))
+        undo = Order(Verb.UNDO)
+        work = self.store.carry_out(undo, [row.id], target="x", actor="me", now_ms=self.now_ms)
+        (outcome,) = self.run(work)
+        assert outcome.is_changed is self.model.undo(row, self.tiers), outcome
+
     @rule(limit=st.integers(1, 3))
     def publish(self, limit: int) -> None:
         ready = list(self.model.ready_to_send())
@@ -323,6 +343,7 @@ class StoreLife(RuleBasedStateMachine):
         self.now_ms += 1000 * seconds
         self.run(self.store.wake_due(self.now_ms))
         self.run(self.store.give_up_answers(self.now_ms))
+        self.run(self.store.end_dropped(self.now_ms))
         for row in self.run(self.store.expired(self.now_ms)):
             answer = Answer(error=ErrorCode.EXPIRED)
             assert self.run(self.store.finish(row, answer, State.EXPIRED, self.now_ms))
@@ -383,7 +404,7 @@ class StoreLife(RuleBasedStateMachine):
     @invariant()
     def counts_are_those_of_the_table(self) -> None:
         found = Counter(row.state for row in self.model.rows)
-        assert {state: self.store.counts[state] for state in ACTIVE} == {state: found[state] for state in ACTIVE}
+        assert {state: self.store.counts[state] for state in OPEN} == {state: found[state] for state in OPEN}
 
     @invariant()
     def queue_keeps_to_its_limits(self) -> None:
@@ -401,11 +422,11 @@ class StoreLife(RuleBasedStateMachine):
         for row in self.model.rows:
             moves = events[row.id]
             assert moves[0] in (State.RECEIVED, State.DEAD)
-            ends = [move for move in moves if move not in ACTIVE and move not in (State.DELIVERED, State.UNDELIVERED)]
-            assert len(ends) == (0 if row.is_active else 1), "more than one end, or none"
+            ends = [move for move in moves if move not in OPEN and move not in (State.DELIVERED, State.UNDELIVERED)]
+            assert len(ends) == (0 if row.state in OPEN else 1), "more than one end, or none"
             path = moves[: moves.index(ends[0]) + 1] if ends else moves
             assert all(may_move(old, new) for old, new in pairwise(path)), path
-            if row.is_active:
+            if row.state in OPEN:
                 assert moves[-1] == row.state
 
     @invariant()

@@ -13,6 +13,8 @@ from test_web_guard import Moment
 from web_site import VIEWER, Api, serving
 
 from mqrouter.cli.transfer import FIELDS
+from mqrouter.core.request import Answer
+from mqrouter.core.states import State
 from mqrouter.core.steering import Selection, Verb
 from mqrouter.core.timeline import Now
 from mqrouter.edge.store.export import export
@@ -58,6 +60,40 @@ async def test_pages_follow_one_another_without_gap_or_repetition(api: Api) -> N
                 break
             after = f"&after={body['next']}"
         assert found == [f"d{number}" for number in expected]
+
+
+async def paged(api: Api, query: str) -> list[str]:
+    found: list[str] = []
+    after = ""
+    while True:
+        status, body = await api.ask("GET", f"/v1/requests?{query}{after}")
+        assert status == 200, body
+        found += [row["device"] for row in body["requests"]]
+        if body["next"] is None:
+            return found
+        after = f"&after={body['next']}"
+
+
+async def test_what_waits_is_listed_by_who_is_next_what_expires_and_what_failed(api: Api) -> None:
+    names = await api.queue(*"abcdefg")
+    await api.queue("x", route="talk")
+    for name, priority in zip(names, (0, 5, 0, 9, 5, 9, 0), strict=True):
+        await api.ask("POST", f"/v1/requests/{name}/priority", json={"priority": priority})
+    for name, ttl_s in zip(names, (70, 10, 40, 30, 60, 20, 50), strict=True):
+        await api.ask("POST", f"/v1/requests/{name}/ttl", json={"ttl_s": ttl_s})
+    served = [row.device for row in await api.store.claim("hub", ["hub>edge"], 9, START_MS)]
+    await api.store.release_leases(START_MS)
+    assert await paged(api, "sort=priority&limit=3") == served
+    assert served[:4] == ["d", "f", "b", "e"]
+    assert await paged(api, "sort=expiry&limit=2") == ["b", "f", "d", "c", "g", "e", "a", "x"]
+    assert await paged(api, "sort=expiry&limit=2&route=frost&priority=0") == ["c", "g", "a"]
+    assert await paged(api, "sort=expiry&state=delivered") == []
+    for number in (3, 2):
+        await api.fails(number, "HTTP 503")
+        await api.store.wake_due(START_MS + 60_000)
+    tried = await paged(api, "sort=attempts&limit=1")
+    assert tried == ["f", "d", "b"]
+    assert (await api.ask("GET", "/v1/requests?sort=attempts&after=999"))[1] == {"requests": [], "next": None}
 
 
 async def test_filters_narrow_and_join(api: Api) -> None:
@@ -271,12 +307,59 @@ async def test_form_of_another_kind_is_no_order(api: Api) -> None:
 
 
 async def test_paused_tiers_are_held_back_until_they_are_resumed(api: Api) -> None:
-    assert await api.ask("POST", "/v1/tiers/hub/pause") == (200, {"tiers": ["hub"]})
+    assert await api.ask("POST", "/v1/tiers/hub/pause") == (200, {"tiers": ["hub"], "routes": []})
     assert not api.board.is_available("hub") and api.board.is_available("edge")
     assert set(await api.store.paused()) == {"hub"}
-    assert await api.ask("POST", "/v1/pause") == (200, {"tiers": ["hub", "edge"]})
-    assert await api.ask("POST", "/v1/resume") == (200, {"tiers": ["hub", "edge"]})
+    assert await api.ask("POST", "/v1/pause") == (200, {"tiers": ["hub", "edge"], "routes": []})
+    assert await api.ask("POST", "/v1/resume") == (200, {"tiers": ["hub", "edge"], "routes": []})
     assert api.board.is_available("hub") and await api.store.paused() == {}
+
+
+async def test_paused_route_waits_and_the_others_go_on(api: Api) -> None:
+    (first,) = await api.queue("a")
+    (second,) = await api.queue("b", route="talk")
+    assert (await api.ask("POST", "/v1/routes/moon/pause"))[0] == 404
+    assert await api.ask("POST", "/v1/routes/frost/pause") == (200, {"tiers": [], "routes": ["frost"]})
+    assert [row.id for row in await api.store.claim("hub", ["hub>edge"], 9, START_MS)] == [second]
+    assert (await shown(api, first))["waits_because"] == "route frost is paused by operator at 127.0.0.1"
+    await api.store.recover(START_MS, ("hub", "edge"))
+    assert set(api.store.paused_routes) == {"frost"}, "a restart must not resume what an operator paused"
+    assert await api.ask("POST", "/v1/resume") == (200, {"tiers": ["hub", "edge"], "routes": ["frost"]})
+    assert [row.id for row in await api.store.claim("hub", ["hub>edge"], 1, START_MS)] == [first]
+
+
+async def test_why_a_request_waits_is_said_as_it_is_now(api: Api) -> None:
+    (name,) = await api.queue("a")
+    api.board.unreachable("hub", "no route to host")
+    await api.ask("POST", "/v1/tiers/edge/pause")
+    found = (await shown(api, name))["waits_because"]
+    assert found.startswith("hub is down (no route to host), looked at again in ")
+    assert found.endswith("; edge is paused by operator at 127.0.0.1")
+    await api.ask("POST", "/v1/tiers/edge/resume")
+    (row,) = (await api.ask("GET", "/v1/requests", token=VIEWER))[1]["requests"]
+    assert row["waits_because"].startswith("its turn comes at edge")
+
+
+async def test_what_an_earlier_failure_said_is_not_why_it_ended(api: Api) -> None:
+    (name,) = await api.queue("a")
+    await api.fails(1, "HTTP 503")
+    assert "after attempt 1: hub: HTTP 503" in (await shown(api, name))["waits_because"]
+    await api.store.wake_due(START_MS + 60_000)
+    (row,) = await api.store.claim("hub", ["hub>edge"], 1, START_MS)
+    await api.store.finish(row, Answer(text="Yes.", tier="hub"), State.ANSWERED, START_MS, lease=row.lease)
+    found = await shown(api, name)
+    assert (found["reason"], found["detail"], found["waits_because"]) == (None, None, None)
+
+
+async def test_dropped_request_comes_back(api: Api) -> None:
+    (name,) = await api.queue("a")
+    assert (await api.ask("POST", f"/v1/requests/{name}/drop"))[1]["is_changed"]
+    assert await devices(api, "state=pending") == []
+    assert (await shown(api, name))["waits_because"] == "dropped: ends in 1.0 h unless undone"
+    _, dry = await api.ask("POST", "/v1/bulk/cancel", json={"all": True, "dry_run": True})
+    assert dry["matched"] == 0, "what was dropped is there to be brought back"
+    _, done = await api.ask("POST", "/v1/bulk/undo", json={"all": True})
+    assert (done["changed"], await devices(api, "state=pending")) == (1, ["a"])
 
 
 async def test_stats_count_by_state_and_route(api: Api) -> None:

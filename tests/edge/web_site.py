@@ -108,7 +108,17 @@ async def serving(
     board = TierBoard(breakers, clock, lambda: 0.5)
     path = folder / "control.sock"
     async with Reader(folder / "mqrouter.db", lambda: CLOCKS) as reader:
-        desk = Desk(store, reader, board, clock, trusted=["edge"], max_ttl_ms=7 * 86_400_000, answered=Wakeup())
+        desk = Desk(
+            store,
+            reader,
+            board,
+            clock,
+            trusted=["edge"],
+            max_ttl_ms=7 * 86_400_000,
+            answered=Wakeup(),
+            accepted=Wakeup(),
+            routes=lambda: ["frost", "talk"],
+        )
         found: list[Api] = []
 
         def status() -> dict[str, Any]:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from mqrouter.core.states import ACTIVE, TERMINAL, State, may_move
+from mqrouter.core.states import OPEN, TERMINAL, State, may_move
 from mqrouter.edge.store.reading import open_read_only
 
 OF_THE_ANSWER = frozenset({State.DELIVERED, State.UNDELIVERED})
@@ -57,7 +57,7 @@ class Row:
 
     def faults(self, *, may_be_open: bool) -> Iterator[str]:
         """Yields why this row's state is not an explained one."""
-        if self.state not in TERMINAL and not (may_be_open and self.state in ACTIVE | {State.ANSWERED}):
+        if self.state not in TERMINAL and not (may_be_open and self.state in OPEN | {State.ANSWERED}):
             yield f"is still {self.state}"
         if self.state in WITH_REASON and self.reason is None:
             yield f"is {self.state} without a reason"
@@ -67,12 +67,12 @@ class Row:
 
     def _faults_of_the_answer(self) -> Iterator[str]:
         if self.answer is None:
-            if self.state not in ACTIVE and self.reply_topic is not None and SALVAGED not in self.events:
+            if self.state not in OPEN and self.reply_topic is not None and SALVAGED not in self.events:
                 yield f"is {self.state} and has no answer"
             return
-        if self.state in ACTIVE and not self.answer.is_provisional:
+        if self.state in OPEN and not self.answer.is_provisional:
             yield f"is {self.state} and has an answer already"
-        if self.state not in ACTIVE and self.answer.is_provisional:
+        if self.state not in OPEN and self.answer.is_provisional:
             yield f"is {self.state} and has a provisional answer only"
         if (self.answer.topic, self.answer.correlation) != self.key:
             yield f"has an answer for {self.answer.topic} {self.answer.correlation!r}, asked {self.key}"

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 from random import Random
+from subprocess import DEVNULL
 from typing import Any
 
 import pytest
-from harness import Gateway, poll, running_site
+from harness import MQROUTER, Gateway, poll, running_site
 from load import Load
 from oracle import Oracle
 
@@ -64,6 +67,41 @@ def test_fault_41_operators_steer_under_load_and_through_an_outage(tmp_path: Pat
         wanted = [("pause", "hub"), *(("cancel", name) for name in dropped), ("resume", "hub")]
         assert recorded[::-1] == [*wanted, *(("retry", name) for name in retried)]
         oracle.extra |= {"cancelled": len(dropped), "retried": len(retried)}
+        oracle.judge()
+
+
+def test_fault_41_kill_amid_drops_leaves_each_request_dropped_or_waiting(tmp_path: Path) -> None:
+    """The drops can be undone after the restart; what nobody brings back ends explained as well."""
+    with running_site(tmp_path, text=CONFIG) as site, Oracle(site.broker, site.gateway) as oracle:
+        gateway = site.gateway
+        said(gateway, "pause", "hub")
+        said(gateway, "pause", "--route", "frost")
+        oracle.ask(40)
+        waiting = {row["id"] for row in listed(gateway, "pending", at_least=40)}
+        oracle.ask(1, expiry_s=20)
+        (late,) = {row["id"] for row in listed(gateway, "pending", at_least=41)} - waiting
+        gateway.cli("queue", "drop", late)
+
+        environment = {**os.environ, "MQROUTER_CONFIG": str(gateway.config)}
+        dropping = [
+            subprocess.Popen([MQROUTER, "queue", "drop", name], env=environment, stdout=DEVNULL, stderr=DEVNULL)
+            for name in sorted(waiting)[:6]
+        ]
+        listed(gateway, "dropped", at_least=2)
+        gateway.kill()
+        for process in dropping:
+            process.wait(30.0)
+        gateway.start()
+        dropped = {row["id"] for row in listed(gateway, "dropped", at_least=1)} - {late}
+        still = {row["id"] for row in listed(gateway, "pending", at_least=1)}
+        assert (dropped | still, dropped & still) == (waiting, set())
+
+        gateway.wait_for_request(id=late, reason="expired", timeout_s=60.0)  # nobody brings it back
+        assert site.tier.calls == [], "what waits for a paused tier was asked"
+        said(gateway, "resume")
+        said(gateway, "undo", "--all", "--yes")
+        oracle.wait_for_answers(timeout_s=60.0)
+        oracle.extra |= {"dropped": len(dropped), "expired": 1}
         oracle.judge()
 
 

@@ -16,7 +16,7 @@ from mqrouter.core.timeline import Now
 from mqrouter.edge.store.reading import list_actions
 from mqrouter.edge.store.store import Store
 from mqrouter.errors import StoreError
-from mqrouter.flow.commands import MAX_WAITING, PER_MINUTE, Commands
+from mqrouter.flow.commands import MAX_WAITING, PER_MINUTE, Commands, RouteOrders
 
 
 class Stage:
@@ -36,6 +36,12 @@ class Stage:
             pause=self._pause,
             resume=self._resume,
             is_paused=self.paused.__contains__,
+            routes=RouteOrders(
+                lambda: ["frost", *store.paused_routes],
+                lambda: store.paused_routes,
+                self._pause_routes,
+                self._resume_routes,
+            ),
             done=self._look,
         )
 
@@ -48,6 +54,14 @@ class Stage:
         for tier in tiers:
             await self.store.resume(tier, actor, self.clock.now_ms())
             del self.paused[tier]
+
+    async def _pause_routes(self, routes: Sequence[str], actor: str) -> None:
+        for route in routes:
+            await self.store.pause_route(route, actor, self.clock.now_ms())
+
+    async def _resume_routes(self, routes: Sequence[str], actor: str) -> None:
+        for route in routes:
+            await self.store.resume_route(route, actor, self.clock.now_ms())
 
     def _look(self) -> None:
         self.looks += 1
@@ -130,3 +144,13 @@ async def test_order_that_cannot_be_written_down_says_so(stage: Stage) -> None:
         assert (result["ok"], result["id"], result["error"]["code"]) == (False, "1", "internal")
         stage.database.error = None
         assert (await stage.order("tier/hub", "pause"))["ok"]
+
+
+async def test_route_is_held_back_and_goes_on(stage: Stage) -> None:
+    async with running(stage.commands.run):
+        assert (await stage.order("route/frost", "pause"))["routes"] == ["frost"]
+        assert list(stage.store.paused_routes) == ["frost"]
+        assert (await stage.order("route/frost", "pause"))["routes"] == [], "it is so already"
+        assert (await stage.order("route/frost", "resume"))["routes"] == ["frost"]
+        assert "no route" in (await stage.order("route/moon", "pause"))["error"]["message"]
+    assert await stage.actions() == [("resume", "route frost", "mqtt"), ("pause", "route frost", "mqtt")]

@@ -174,7 +174,7 @@ async def _served_pages_ms(path: Path, store: Store) -> dict[str, float]:
     clock, times_ms = SystemClock(), dict[str, float]()
     board = TierBoard({}, clock, lambda: 0.5)
     async with Reader(path, machine_clocks) as reader:
-        desk = Desk(store, reader, board, clock, trusted=(), max_ttl_ms=1, answered=Wakeup())
+        desk = Desk(store, reader, board, clock, trusted=(), max_ttl_ms=1, answered=Wakeup(), accepted=Wakeup())
         routes = api.routes(desk, status=dict, why_not_ready=list, errands={}, bring_in=_bring_in_nothing)
         options = WebOptions(path.with_name("control.sock"))
         connector = aiohttp.UnixConnector(str(options.socket))

@@ -11,7 +11,7 @@ from mqrouter.core.backoff import Backoff
 from mqrouter.core.decode import MAX_PRIORITY
 from mqrouter.core.records import Seq, StoredRequest, split_tiers
 from mqrouter.core.request import JsonObject
-from mqrouter.core.states import ACTIVE, TERMINAL, State
+from mqrouter.core.states import OPEN, TERMINAL, State
 from mqrouter.edge.store.history import note
 from mqrouter.edge.store.rows import stored_request
 from mqrouter.routing.session import Session
@@ -25,7 +25,6 @@ NEXT_TIMES = (
 """Queries: when the next request comes due, and when the next one expires."""
 
 PRIVACY = "is_private = max(is_private, ?), private_by = ?"  # what was private stays so
-PARTIAL = "state = 'pending' AND todo <> tiers"
 HELD = "requests INDEXED BY requests_held WHERE state IN ('received', 'pending', 'leased')"
 
 
@@ -142,10 +141,10 @@ def expired(db: sqlite3.Connection, now_ms: int, limit: int) -> list[StoredReque
     return [stored_request(row) for row in rows]
 
 
-def inventory(db: sqlite3.Connection) -> tuple[Holdings, set[str], set[str]]:
-    """Returns what the queue holds, the tier lists of pending requests, and those of requests in mid-round."""
+def inventory(db: sqlite3.Connection) -> Holdings:
+    """Returns what the queue holds."""
     holdings = Holdings()
-    for state in ACTIVE:
+    for state in OPEN:
         query = f"SELECT count(*) FROM requests WHERE state = '{state}'"
         holdings.counts[state] = db.execute(query).fetchone()[0]
     for row in db.execute(f"SELECT device, count(*) AS n, sum(bytes) AS size FROM {HELD} GROUP BY device"):
@@ -155,11 +154,7 @@ def inventory(db: sqlite3.Connection) -> tuple[Holdings, set[str], set[str]]:
     for priority in range(MAX_PRIORITY + 1):
         query = "SELECT min(turn) FROM requests WHERE state IN ('received', 'pending') AND priority = ?"
         holdings.served[priority] = db.execute(query, (priority,)).fetchone()[0] or 0
-    partial = _todo_lists(db, PARTIAL)
-    resting = _todo_lists(db, "state = 'pending' AND not_before_ms IS NOT NULL")
-    due = _todo_lists(db, "state = 'pending' AND not_before_ms IS NULL")
-    whole = {tiers for todo in partial for tiers in _values(db, "tiers", f"{PARTIAL} AND todo = '{todo}'")}
-    return holdings, due | resting | partial | whole, partial
+    return holdings
 
 
 def oldest_ms(db: sqlite3.Connection) -> dict[State, int]:
@@ -173,17 +168,3 @@ def last_turn(db: sqlite3.Connection, device: str, priority: int) -> int:
     query = f"SELECT max(turn) FROM {HELD} AND device = ? AND priority = ?"
     turn: int | None = db.execute(query, (device, priority)).fetchone()[0]
     return -1 if turn is None else turn
-
-
-def _todo_lists(db: sqlite3.Connection, condition: str) -> set[str]:
-    return _values(db, "todo", condition)
-
-
-def _values(db: sqlite3.Connection, column: str, condition: str) -> set[str]:
-    """Returns what such rows have in a column, one seek in its index each: there may be a million rows."""
-    found: set[str] = set()
-    query = f"SELECT min({column}) FROM requests WHERE {condition} AND {column} > ?"
-    value = ""
-    while (value := db.execute(query, (value,)).fetchone()[0]) is not None:
-        found.add(value)
-    return found

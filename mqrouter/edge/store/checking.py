@@ -8,7 +8,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from mqrouter.core.states import ACTIVE, State
+from mqrouter.core.states import OPEN, State
 from mqrouter.edge.store.history import UNEXPLAINED
 from mqrouter.edge.store.quarantine import sync_file
 from mqrouter.edge.store.reading import count_by_state, open_read_only
@@ -17,16 +17,17 @@ from mqrouter.edge.store.space import size_of
 MAX_PROBLEMS = 100
 PAGES_A_STEP = 1000
 _STATES = ", ".join(f"'{state}'" for state in State)
-_ACTIVE = ", ".join(f"'{state}'" for state in ACTIVE)
+_OPEN = ", ".join(f"'{state}'" for state in OPEN)
 RULES = {
     "in no known state": f"state NOT IN ({_STATES})",
     "answered, and without an answer": "state = 'answered'"
     " AND seq NOT IN (SELECT request FROM outbox WHERE is_provisional = 0)",
-    "active, and with an answer": f"state IN ({_ACTIVE})"
+    "not over, and with an answer": f"state IN ({_OPEN})"
     " AND seq IN (SELECT request FROM outbox WHERE is_provisional = 0)",
-    "active, and with a time of its end": f"state IN ({_ACTIVE}) AND finished_at_ms IS NOT NULL",
-    "ended, and without a time of that": f"state NOT IN ({_ACTIVE}, 'answered') AND finished_at_ms IS NULL",
+    "not over, and with a time of its end": f"state IN ({_OPEN}) AND finished_at_ms IS NOT NULL",
+    "ended, and without a time of that": f"state NOT IN ({_OPEN}, 'answered') AND finished_at_ms IS NULL",
     "pending, and waiting for no tier": "state = 'pending' AND todo IS NULL",
+    "dropped, and without a time of its end": "state = 'dropped' AND dropped_until_ms IS NULL",
     "in a state their history does not tell of": UNEXPLAINED,
 }
 """What must not be, as conditions on requests."""

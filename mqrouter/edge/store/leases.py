@@ -13,6 +13,7 @@ from mqrouter.core.retry import Waiting
 from mqrouter.core.states import State
 from mqrouter.edge.store.endings import end
 from mqrouter.edge.store.history import JUDGED, note
+from mqrouter.edge.store.lines import Line
 from mqrouter.edge.store.outbox import Outbox
 from mqrouter.edge.store.rows import stored_request
 from mqrouter.errors import ErrorCode
@@ -21,14 +22,14 @@ MAX_CRASHES = 3
 
 DUE = (
     "SELECT priority, turn, seq FROM requests INDEXED BY {index} WHERE state = 'pending' AND not_before_ms IS NULL"
-    " AND todo = ? AND expires_at_ms > ?{condition} ORDER BY priority DESC, turn, seq LIMIT ?"
+    " AND todo = ? AND route IS ? AND expires_at_ms > ?{condition} ORDER BY priority DESC, turn, seq LIMIT ?"
 )
 ALL_DUE = DUE.format(index="requests_due", condition="")
 INNOCENT_DUE = DUE.format(index="requests_due", condition=" AND crashes = 0")
 SUSPECTS_DUE = DUE.format(index="requests_suspect", condition=" AND crashes > 0")
 COUNT_DUE = (
     "SELECT count(*) FROM (SELECT 1 FROM requests INDEXED BY requests_due"
-    " WHERE state = 'pending' AND not_before_ms IS NULL AND todo = ? LIMIT ?)"
+    " WHERE state = 'pending' AND not_before_ms IS NULL AND todo = ? AND route IS ? LIMIT ?)"
 )
 SUSPECTS = "SELECT 1 FROM requests INDEXED BY requests_suspect WHERE state = ? AND crashes > 0 LIMIT 1"
 
@@ -81,7 +82,7 @@ def claim(
     db: sqlite3.Connection,
     moved: Moves,
     tier: str,
-    todo_lists: Collection[str],
+    lines: Collection[Line],
     limit: int,
     now_ms: int,
     *,
@@ -91,10 +92,10 @@ def claim(
     """Leases the most urgent; `affordable` says how many of them, from the first on, the tier's limits allow."""
     query = INNOCENT_DUE if has_suspects else ALL_DUE
     due: list[tuple[int, int, Seq]] = []
-    for todo in todo_lists:  # one index range each: a joint query would have to sort them all
-        due += _due(db, query, todo, now_ms, limit)
+    for line in lines:  # one index range each: a joint query would have to sort them all
+        due += _due(db, query, line, now_ms, limit)
     if has_suspects and not db.execute(SUSPECTS, (State.LEASED,)).fetchone():
-        due += sorted(found for todo in todo_lists for found in _due(db, SUSPECTS_DUE, todo, now_ms, 1))[:1]
+        due += sorted(found for line in lines for found in _due(db, SUSPECTS_DUE, line, now_ms, 1))[:1]
     chosen = sorted(due)[:limit]
     if affordable is not None:
         chosen = chosen[: affordable(db, [seq for _, _, seq in chosen])]
@@ -109,14 +110,14 @@ def claim(
     return [_stored(db, seq) for _, _, seq in chosen]
 
 
-def _due(db: sqlite3.Connection, query: str, todo: str, now_ms: int, limit: int) -> list[tuple[int, int, Seq]]:
+def _due(db: sqlite3.Connection, query: str, line: Line, now_ms: int, limit: int) -> list[tuple[int, int, Seq]]:
     """Returns (less of priority, turn, number) of due requests: the first to be served first."""
-    rows = db.execute(query, (todo, now_ms, limit))
+    rows = db.execute(query, (*line, now_ms, limit))
     return [(-row["priority"], row["turn"], row["seq"]) for row in rows]
 
 
-def count_due(db: sqlite3.Connection, todo: str, limit: int) -> int:
-    return int(db.execute(COUNT_DUE, (todo, limit)).fetchone()[0])
+def count_due(db: sqlite3.Connection, line: Line, limit: int) -> int:
+    return int(db.execute(COUNT_DUE, (*line, limit)).fetchone()[0])
 
 
 def release(

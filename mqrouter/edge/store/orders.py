@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
-from mqrouter.core.admission import Moves
+from mqrouter.core.admission import Fit, Moves, QueueLimits, fit_of
 from mqrouter.core.records import Seq
 from mqrouter.core.request import Answer
 from mqrouter.core.states import State
 from mqrouter.core.steering import APPLIES, Order, Outcome, Verb
+from mqrouter.edge.store import dropping
 from mqrouter.edge.store.backlog import last_turn
 from mqrouter.edge.store.endings import end
 from mqrouter.edge.store.history import note
+from mqrouter.edge.store.lines import Lines
 from mqrouter.edge.store.outbox import Outbox
 from mqrouter.edge.store.rows import stored_request
 from mqrouter.errors import ErrorCode
@@ -20,6 +22,10 @@ from mqrouter.errors import ErrorCode
 BY_ID = "SELECT * FROM requests WHERE id = ?"
 BY_SEQ = "SELECT * FROM requests WHERE seq = ?"
 PRIVATE = "it is private, and the tier is not trusted"
+FULL = {
+    Fit.QUEUE_FULL: "the queue is full: make room, and try again",
+    Fit.DEVICE_FULL: "its device has its share of the queue: make room, and try again",
+}
 
 
 def carry_out(
@@ -30,10 +36,29 @@ def carry_out(
     requests: Sequence[Seq | str],
     actor: str,
     now_ms: int,
+    *,
+    limits: QueueLimits,
+    tiers: Collection[str],
 ) -> list[Outcome]:
-    """Returns what was found of each that is there; where the order does not apply to it, it stays as it is."""
+    """Returns what was found of each that is there; where the order does not apply to it, it stays as it is.
+
+    What is brought back keeps within the queue's `limits`, and is decided again where none of its tiers is in `tiers`.
+    """
     rows = (db.execute(BY_ID if isinstance(name, str) else BY_SEQ, (name,)).fetchone() for name in requests)
-    return [_carry_out(db, moved, outbox, order, row, actor, now_ms) for row in rows if row is not None]
+    found = [row for row in rows if row is not None]
+    if order.verb is Verb.UNDO:
+        return [_undo(db, moved, row, limits, tiers, actor, now_ms) for row in found]
+    return [_carry_out(db, moved, outbox, order, row, actor, now_ms) for row in found]
+
+
+def add_lines(db: sqlite3.Connection, lines: Lines, order: Order, requests: Sequence[Seq | str]) -> None:
+    """The lanes will ask for the lines that these requests may stand in from now on."""
+    for name in requests:
+        row = db.execute(BY_ID if isinstance(name, str) else BY_SEQ, (name,)).fetchone()
+        if row is not None and order.tier is not None:
+            lines.add(order.tier, row["route"])
+        elif row is not None and row["todo"] is not None:
+            lines.add_waiting(row["todo"], row["tiers"], row["route"])
 
 
 def preview(db: sqlite3.Connection, order: Order, requests: Sequence[Seq | str]) -> list[Outcome]:
@@ -53,6 +78,9 @@ def _carry_out(
         case Verb.RETRY:
             retry(db, row["seq"], actor, now_ms)
             return Outcome(row["id"], found, is_changed=True)
+        case Verb.DROP:
+            dropping.drop(db, moved, row, order.undo_ms, actor, now_ms)
+            return Outcome(row["id"], found, is_changed=True)
         case Verb.CANCEL:
             cancel(db, moved, outbox, row, order.message, now_ms)
         case Verb.MOVE:
@@ -63,6 +91,25 @@ def _carry_out(
             db.execute("UPDATE requests SET expires_at_ms = ? WHERE seq = ?", (now_ms + order.ttl_ms, row["seq"]))
     note(db, [(row["seq"], now_ms, "ordered", f"{order} by {actor}")])
     return Outcome(row["id"], found, is_changed=True)
+
+
+def _undo(
+    db: sqlite3.Connection,
+    moved: Moves,
+    row: sqlite3.Row,
+    limits: QueueLimits,
+    tiers: Collection[str],
+    actor: str,
+    now_ms: int,
+) -> Outcome:
+    found = State(row["state"])
+    why_not = why_not_applicable(Order(Verb.UNDO), row)
+    if why_not is None:
+        fit = fit_of(row["bytes"], moved.held(), moved.held_by(row["device"]), limits)
+        why_not = None if fit is Fit.ENOUGH else FULL[fit]
+    if why_not is None:
+        dropping.undo(db, moved, row, tiers, actor, now_ms)
+    return Outcome(row["id"], found, why_not is None, why_not)
 
 
 def why_not_applicable(order: Order, row: sqlite3.Row) -> str | None:
@@ -81,7 +128,7 @@ def retry(db: sqlite3.Connection, seq: Seq, actor: str, now_ms: int) -> None:
 
 
 def cancel(db: sqlite3.Connection, moved: Moves, outbox: Outbox, row: sqlite3.Row, message: str, now_ms: int) -> None:
-    """The active request ends, and its sender is told."""
+    """The open request ends, and its sender is told."""
     state = State(row["state"])
     answer = Answer(
         error=ErrorCode.CANCELLED,

@@ -19,20 +19,28 @@ from mqrouter.core.records import Seq
 from mqrouter.core.states import ACTIVE
 from mqrouter.core.steering import Selection, Sort
 from mqrouter.core.timeline import Clocks, Now, resume
-from mqrouter.edge.store import feedback, timeline
+from mqrouter.core.waiting import Standing, TierStanding
+from mqrouter.edge.store import feedback, steering, timeline
 from mqrouter.edge.store.search import find
 
 COLUMNS = (
-    "seq, id, client_id, state, reason, detail, device, route, tier, todo, tiers, priority, is_private,"
-    " attempts, received_at_ms, expires_at_ms, not_before_ms, finished_at_ms, model"
+    "seq, id, client_id, state, reason, detail, device, route, tier, todo, tiers, priority, is_private, crashes,"
+    " attempts, received_at_ms, expires_at_ms, not_before_ms, finished_at_ms, dropped_until_ms, model"
 )
 
 LAST_FAILURE = (
     "SELECT note FROM history WHERE request = requests.seq AND event = 'pending' AND note LIKE '%: %'"
     " ORDER BY seq DESC LIMIT 1"
 )
-WHY = f"coalesce(nullif(detail, ''), ({LAST_FAILURE})) AS why"
-SUMMARIES = f"SELECT {COLUMNS}, {WHY} FROM requests WHERE seq IN (SELECT value FROM json_each(?))"
+# What is over did not end of the failures before.
+FAILURE = f"CASE state WHEN 'pending' THEN ({LAST_FAILURE}) END AS failure"
+SUMMARIES = f"SELECT {COLUMNS}, {FAILURE} FROM requests WHERE seq IN (SELECT value FROM json_each(?))"
+
+WAITING_BY_TURN = "requests INDEXED BY requests_droppable WHERE state IN ('received', 'pending')"
+BEFORE_BY_PRIORITY = f"SELECT count(*) FROM (SELECT 1 FROM {WAITING_BY_TURN} AND priority > ? LIMIT ?)"
+BEFORE_BY_TURN = (
+    f"SELECT count(*) FROM (SELECT 1 FROM {WAITING_BY_TURN} AND priority = ? AND (turn, seq) < (?, ?) LIMIT ?)"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +108,7 @@ def read_summaries(db: sqlite3.Connection, seqs: Sequence[Seq], now: Now) -> lis
 def show_request(db: sqlite3.Connection, request_id: str, now: Now) -> dict[str, Any] | None:
     """Returns everything about one request, found by its id or by the requester's own (then the latest)."""
     row = db.execute(
-        f"SELECT *, {WHY} FROM requests WHERE seq = coalesce("
+        f"SELECT *, {FAILURE} FROM requests WHERE seq = coalesce("
         "(SELECT seq FROM requests WHERE id = :id),"
         " (SELECT seq FROM requests WHERE client_id = :id ORDER BY seq DESC LIMIT 1))",
         {"id": request_id},
@@ -111,7 +119,9 @@ def show_request(db: sqlite3.Connection, request_id: str, now: Now) -> dict[str,
     answer = db.execute(
         "SELECT state, payload, topic, tries, is_provisional FROM outbox WHERE request = ?", (row["seq"],)
     ).fetchone()
+    is_waiting = row["state"] in ("received", "pending")
     return _summary(row, now) | {
+        "waiting_before": waiting_before(db, row["id"]) if is_waiting else None,
         "topic": row["topic"],
         "reply_topic": row["reply_topic"],
         "correlation": None if row["correlation"] is None else row["correlation"].hex(),
@@ -131,6 +141,24 @@ def show_request(db: sqlite3.Connection, request_id: str, now: Now) -> dict[str,
         ],
         "history": [dict(entry) | {"at_ms": entry["at_ms"] + now.offset_ms} for entry in history],
     }
+
+
+def last_known(db: sqlite3.Connection, now: Now) -> Standing:
+    """Returns what the database tells of a daemon that is down: its operators' pauses, its tiers' own wishes."""
+    tiers = {name: TierStanding(paused_by=pause.actor) for name, pause in steering.paused(db).items()}
+    for name, until_ms in steering.holds(db).items():
+        if until_ms > now.ms:
+            tiers.setdefault(name, TierStanding(held_s=(until_ms - now.ms) / 1000))
+    routes = {name: pause.actor for name, pause in steering.paused_routes(db).items()}
+    return Standing(tiers, routes, is_live=False)
+
+
+def waiting_before(db: sqlite3.Connection, request_id: str, most: int = 1000) -> int:
+    """Returns how many waiting requests come before this waiting one, for whichever tier; `most` at most."""
+    row = db.execute("SELECT priority, turn, seq FROM requests WHERE id = ?", (request_id,)).fetchone()
+    found = db.execute(BEFORE_BY_PRIORITY, (row["priority"], most)).fetchone()[0]
+    found += db.execute(BEFORE_BY_TURN, (row["priority"], row["turn"], row["seq"], most)).fetchone()[0]
+    return min(int(found), most)
 
 
 MASKED = ("payload", "answer")
@@ -189,7 +217,9 @@ def _summary(row: sqlite3.Row, now: Now) -> dict[str, Any]:
         "client_id": row["client_id"],
         "state": row["state"],
         "reason": row["reason"],
-        "detail": row["why"],
+        "detail": row["detail"] or row["failure"],
+        "last_failure": row["failure"],
+        "is_suspect": row["crashes"] > 0,
         "device": row["device"],
         "route": row["route"],
         "tier": row["tier"],
@@ -202,6 +232,9 @@ def _summary(row: sqlite3.Row, now: Now) -> dict[str, Any]:
         "next_attempt_in_s": None
         if row["not_before_ms"] is None
         else round(max(0, row["not_before_ms"] - now.ms) / 1000, 1),
+        "dropped_for_s": None
+        if row["state"] != "dropped"
+        else round(max(0, row["dropped_until_ms"] - now.ms) / 1000, 1),
         "model": row["model"],
         "received_at_ms": row["received_at_ms"] + now.offset_ms,
     }

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from mqrouter.core.states import ACTIVE, TERMINAL, State, may_move
+from mqrouter.core.states import OPEN, TERMINAL, State, may_move
 from mqrouter.edge.store.history import UNEXPLAINED, note
 from mqrouter.edge.store.log_file import damage_of_log
 from mqrouter.edge.store.pages import Record, open_pages, read_records
@@ -33,9 +33,12 @@ ROWS_AT_ONCE = 2000
 LAST_ROWID = (1 << 63) - 1
 EVERYTHING = (-LAST_ROWID, LAST_ROWID)
 MAX_LOST_RANGES = 50
-PROGRESS = {State.RECEIVED: 0, State.PENDING: 1, State.LEASED: 1, State.ANSWERED: 2} | dict.fromkeys(TERMINAL, 3)
+PROGRESS = {State.DROPPED: -1, State.RECEIVED: 0, State.PENDING: 1, State.LEASED: 1, State.ANSWERED: 2} | dict.fromkeys(
+    TERMINAL, 3
+)
+"""A request that may have been brought back is: to answer it once more than wanted is the lesser evil."""
 STATES = ", ".join(f"'{state}'" for state in State)
-OPEN = ", ".join(f"'{state}'" for state in ACTIVE)
+WITHOUT_ANSWER = ", ".join(f"'{state}'" for state in OPEN)
 
 Row = tuple[Any, ...]
 Range = tuple[int, int]
@@ -393,7 +396,7 @@ def _give_answers_their_state(db: sqlite3.Connection, now_ms: int) -> None:
     """A request that has an answer is not asked again, whatever its own row says."""
     rows = db.execute(
         f"SELECT requests.seq, outbox.state FROM requests JOIN outbox ON outbox.request = requests.seq"
-        f" WHERE requests.state IN ({OPEN}) AND is_provisional = 0"
+        f" WHERE requests.state IN ({WITHOUT_ANSWER}) AND is_provisional = 0"
     ).fetchall()
     ends = {"ready": State.ANSWERED, "done": State.DELIVERED, "given_up": State.UNDELIVERED}
     for row in rows:
@@ -426,7 +429,7 @@ def _explain(db: sqlite3.Connection, now_ms: int) -> None:
     silent = db.execute(f"SELECT seq FROM requests WHERE {UNEXPLAINED}")
     broken |= {row["seq"]: "its history was lost" for row in silent}
     unanswered = db.execute(
-        f"SELECT seq FROM requests WHERE reply_topic IS NOT NULL AND state NOT IN ({OPEN})"
+        f"SELECT seq FROM requests WHERE reply_topic IS NOT NULL AND state NOT IN ({WITHOUT_ANSWER})"
         f" AND seq NOT IN (SELECT request FROM outbox)"
     )
     broken |= {row["seq"]: "its answer was lost" for row in unanswered}

@@ -8,12 +8,15 @@ import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from mqrouter.core.decode import MAX_PRIORITY
 from mqrouter.core.records import Seq
 from mqrouter.core.states import State
-from mqrouter.core.steering import Selection, Sort
+from mqrouter.core.steering import WAITING, Selection, Sort
 
 MAX_LOOKED_AT = 20_000
 """Rows one page looks at where no index has all of a selection: it says where to go on rather than read a million."""
+MAX_SCATTERED = 10_000
+"""The same where the rows lie all over the table."""
 MAX_READ = 4_000
 """The same where the text of each has to be read: 30 to 60 ms on the machines measured."""
 FAILED = "SELECT 1 FROM history WHERE request = requests.seq AND event = 'pending' AND instr(lower(note), ?) > 0"
@@ -34,10 +37,11 @@ def find(
     db: sqlite3.Connection, wanted: Selection, *, limit: int, now_ms: int, sort: Sort, after: Seq | None = None
 ) -> Found:
     """Returns up to `limit` requests; fewer, and `next`, where it has looked at as many as one page may."""
-    most = MAX_LOOKED_AT if wanted.error is None and wanted.text is None else MAX_READ
+    most = (MAX_SCATTERED if sort in WAITING_IN else MAX_LOOKED_AT) if not wanted.reads_texts else MAX_READ
     found: list[Seq] = []
     seq = after
-    for number, row in enumerate(_in_order(db, wanted, now_ms, sort, after)):
+    in_order = _waiting_in_order if sort in WAITING_IN else _in_order
+    for number, row in enumerate(in_order(db, wanted, now_ms, sort, after)):
         if len(found) == limit or number == most:
             return Found(found, seq)
         seq = row["seq"]
@@ -85,6 +89,49 @@ def _in_batches(
         size, place = min(MAX_BATCH, 4 * size), abs(signed[-1])
 
 
+WAITING_IN = {
+    Sort.EXPIRY: "FROM requests INDEXED BY requests_expiring WHERE state IN ('received', 'pending')"
+    " AND (expires_at_ms, seq) > (?, ?) ORDER BY expires_at_ms, seq",
+    Sort.ATTEMPTS: "FROM requests INDEXED BY requests_attempted WHERE state = 'pending' AND attempts > 0"
+    " AND (attempts, seq) < (?, ?) ORDER BY attempts DESC, seq DESC",
+    Sort.PRIORITY: "FROM requests INDEXED BY requests_droppable WHERE state IN ('received', 'pending')"
+    " AND priority = ? AND (turn, seq) > (?, ?) ORDER BY turn, seq",
+}
+"""Waiting requests in the order of an index, from after a place in it."""
+FIRST, LAST = -1, (1 << 63) - 1
+
+
+def _waiting_in_order(
+    db: sqlite3.Connection, wanted: Selection, now_ms: int, sort: Sort, after: Seq | None
+) -> Iterator[sqlite3.Row]:
+    """Yields numbers of waiting requests; none where those are not wanted, or nobody knows the one to go on after."""
+    if wanted.states and not WAITING & set(wanted.states):
+        return
+    row = None
+    if after is not None:
+        query = "SELECT priority, turn, expires_at_ms, attempts, seq FROM requests WHERE seq = ?"
+        if (row := db.execute(query, (after,)).fetchone()) is None:
+            return
+    fits, values = _condition(wanted, every=True)
+    bounds, limits = _bounds(db, wanted, now_ms)
+    query = f"SELECT seq, ({fits}){bounds} AS fits {WAITING_IN[sort]}"
+    for place in _places(sort, row):
+        yield from db.execute(query, (*values, *limits, *place))
+
+
+def _places(sort: Sort, row: sqlite3.Row | None) -> Iterator[tuple[int, ...]]:
+    """Yields where to go on in the index: one place, and of priorities one in each, the highest first."""
+    if sort is Sort.EXPIRY:
+        yield (FIRST, FIRST) if row is None else (row["expires_at_ms"], row["seq"])
+    elif sort is Sort.ATTEMPTS:
+        yield (LAST, LAST) if row is None else (row["attempts"], row["seq"])
+    else:
+        highest = MAX_PRIORITY if row is None else row["priority"]
+        for priority in range(highest, -1, -1):
+            is_within = row is not None and priority == row["priority"]
+            yield (priority, row["turn"], row["seq"]) if row is not None and is_within else (priority, FIRST, FIRST)
+
+
 def _source(wanted: Selection) -> tuple[str, list[str]]:
     if wanted.device is not None:
         return "requests INDEXED BY requests_by_device WHERE device = ? AND", [wanted.device]
@@ -93,15 +140,21 @@ def _source(wanted: Selection) -> tuple[str, list[str]]:
     return "requests INDEXED BY requests_by_state WHERE", []
 
 
-def _condition(wanted: Selection) -> tuple[str, list[object]]:
-    """Returns what no index range sees to, as an expression with its values."""
+def _condition(wanted: Selection, *, every: bool = False) -> tuple[str, list[object]]:
+    """Returns what no index range sees to, as an expression with its values; with `every` none sees to anything."""
     parts: list[str] = []
     values: list[object] = []
-    if wanted.device is not None and wanted.route is not None:
+    if every and wanted.states:
+        parts.append(f"state IN ({', '.join('?' * len(wanted.states))})")
+        values += wanted.states
+    if every and wanted.device is not None:
+        parts.append("device = ?")
+        values.append(wanted.device)
+    if wanted.route is not None and (every or wanted.device is not None):
         parts.append("route = ?")
         values.append(wanted.route)
     if wanted.tier is not None:
-        parts.append("(tier = ? OR state IN ('received', 'pending') AND instr('>' || todo || '>', ?) > 0)")
+        parts.append("(tier = ? OR state IN ('received', 'pending', 'dropped') AND instr('>' || todo || '>', ?) > 0)")
         values += [wanted.tier, f">{wanted.tier}>"]
     if wanted.priority is not None:
         parts.append("priority = ?")

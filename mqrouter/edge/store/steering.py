@@ -35,6 +35,20 @@ def paused(db: sqlite3.Connection) -> dict[str, Pause]:
     return {row["tier"]: Pause(row["at_ms"], row["actor"]) for row in db.execute("SELECT * FROM paused")}
 
 
+def pause_route(db: sqlite3.Connection, route: str, actor: str, now_ms: int) -> None:
+    db.execute("INSERT OR IGNORE INTO paused_routes (route, actor, at_ms) VALUES (?, ?, ?)", (route, actor, now_ms))
+    record(db, "pause", f"route {route}", actor, now_ms)
+
+
+def resume_route(db: sqlite3.Connection, route: str, actor: str, now_ms: int) -> None:
+    db.execute("DELETE FROM paused_routes WHERE route = ?", (route,))
+    record(db, "resume", f"route {route}", actor, now_ms)
+
+
+def paused_routes(db: sqlite3.Connection) -> dict[str, Pause]:
+    return {row["route"]: Pause(row["at_ms"], row["actor"]) for row in db.execute("SELECT * FROM paused_routes")}
+
+
 def hold(db: sqlite3.Connection, tier: str, until_ms: int) -> None:
     db.execute("INSERT OR REPLACE INTO holds (tier, until_ms) VALUES (?, ?)", (tier, until_ms))
 

@@ -22,6 +22,7 @@ from mqrouter.edge.store import (
     acceptance,
     backlog,
     conversation,
+    dropping,
     endings,
     feedback,
     leases,
@@ -35,8 +36,9 @@ from mqrouter.edge.store import (
 from mqrouter.edge.store.acceptance import Acceptance
 from mqrouter.edge.store.database import Database
 from mqrouter.edge.store.leases import Recovery
+from mqrouter.edge.store.lines import Lines, lines_of
 from mqrouter.edge.store.spending import Accounts
-from mqrouter.errors import ErrorCode
+from mqrouter.errors import ErrorCode, StoreError
 from mqrouter.routing.session import Session
 
 T = TypeVar("T")
@@ -62,20 +64,31 @@ class Store:
         self._database = database
         self._outbox = outbox.Outbox(policy.answer_grace_ms)
         self._share_window_ms = policy.share_window_ms
+        self._limits = policy.queue
+        self._tiers: frozenset[str] = frozenset()
         self._acceptance = Acceptance(self._outbox, policy.queue, policy.dedupe_window_ms)
         self.holdings = Holdings()
         self._accounts = Accounts(meters or {})
         self._has_suspects = False
         self.undelivered = 0
         """Answers given up since the start."""
-        self.todo_lists: set[str] = set()
+        self._lines = Lines()
+        self.paused_routes: dict[str, Pause] = {}
+        """Nobody works on their questions, which wait."""
+
+    @property
+    def todo_lists(self) -> set[str]:
         """Every tier list a pending row may carry: what the lanes ask for."""
-        self.partial_lists: set[str] = set()
+        return self._lines.todo_lists
+
+    @property
+    def partial_lists(self) -> set[str]:
         """Those among them that rows in the middle of a round carry."""
+        return self._lines.partial_lists
 
     @property
     def counts(self) -> Counter[str]:
-        """The number of requests in each active state."""
+        """The number of requests in each state without a terminal answer."""
         return self.holdings.counts
 
     @property
@@ -109,15 +122,18 @@ class Store:
         Rows that wait for none of the configured `tiers` are decided again.
         """
         await self._database.read(self._outbox.pass_over_all)
+        self._tiers = frozenset(tiers)
         recovery = await self._database.write(lambda db: leases.recover(db, self._outbox, now_ms, in_hand, has_crashed))
         await self._database.write(lambda db: self._accounts.recover(db, now_ms))
         await self._database.read(lambda db: self._accounts.load(db, now_ms))
         self._has_suspects = await self._database.read(leases.has_suspects)
-        _, todo_lists, _ = await self._database.read(backlog.inventory)
-        lost = [todo for todo in todo_lists if not set(split_tiers(todo)) & set(tiers)]
+        self._lines = await self._database.read(lines_of)
+        lost = [todo for todo in self.todo_lists if not set(split_tiers(todo)) & set(tiers)]
         if lost:
             await self._database.write(lambda db: backlog.decide_again(db, lost, now_ms))
-        self.holdings, self.todo_lists, self.partial_lists = await self._database.read(backlog.inventory)
+            self._lines = await self._database.read(lines_of)
+        self.holdings = await self._database.read(backlog.inventory)
+        self.paused_routes = await self._database.read(steering.paused_routes)
         self.holdings.ended[Ended.of(ErrorCode.INTERNAL)] += recovery.dead
         return recovery
 
@@ -154,7 +170,7 @@ class Store:
     ) -> None:
         """The request is pending: any of `tiers`, in this order, may take it."""
         joined = join_tiers(tiers)
-        self.todo_lists.add(joined)
+        self._lines.add(joined, route)
 
         def queue(db: sqlite3.Connection, moved: Moves) -> None:
             backlog.queue(
@@ -180,7 +196,7 @@ class Store:
     # --- forward ------------------------------------------------------------------------------------
 
     async def claim(self, tier: str, todo_lists: Collection[str], limit: int, now_ms: int) -> list[StoredRequest]:
-        """Leases up to `limit` due requests that carry one of `todo_lists`, most urgent first.
+        """Leases up to `limit` due requests that carry one of `todo_lists`, most urgent first; none of paused routes.
 
         None beyond what the tier's own limits leave; what those leased are expected to use is taken off them.
         """
@@ -191,7 +207,7 @@ class Store:
                 db,
                 moved,
                 tier,
-                todo_lists,
+                self._lines.of(todo_lists, self.paused_routes),
                 limit,
                 now_ms,
                 has_suspects=self._has_suspects,
@@ -203,9 +219,16 @@ class Store:
         return await self._move(claim, lambda: accounts.begun(calls))
 
     async def count_due(self, limit: int) -> dict[str, int]:
-        """Returns how many requests are due with each tier list, `limit` at most."""
-        todo_lists = tuple(self.todo_lists)
-        return await self._database.read(lambda db: {todo: leases.count_due(db, todo, limit) for todo in todo_lists})
+        """Returns how many requests are due with each tier list, `limit` of each route at most; none of paused ones."""
+        lines = self._lines.of(tuple(self.todo_lists), self.paused_routes)
+
+        def read(db: sqlite3.Connection) -> dict[str, int]:
+            found = Counter[str]()
+            for todo, route in lines:
+                found[todo] += leases.count_due(db, (todo, route), limit)
+            return found
+
+        return await self._database.read(read)
 
     async def release(
         self,
@@ -222,11 +245,7 @@ class Store:
 
         `judged` is what was made of the answer there was, for the history.
         """
-        todo = join_tiers(waiting.todo)
-        self.todo_lists.add(todo)
-        if todo != join_tiers(waiting.tiers):
-            self.partial_lists.add(todo)
-            self.todo_lists.add(join_tiers(waiting.tiers))  # what it carries when its round starts again
+        self._lines.add_waiting(join_tiers(waiting.todo), join_tiers(waiting.tiers), request.route)
         call = self._accounts.call_of(request, request.lease)
 
         def change(db: sqlite3.Connection, moved: Moves) -> bool:
@@ -281,7 +300,7 @@ class Store:
 
     async def answer_provisionally(self, request: StoredRequest, answer: Answer, waiting: Waiting, now_ms: int) -> bool:
         """Writes an answer that a better one of `waiting` follows; False where the lease was no longer held."""
-        self.todo_lists.add(join_tiers(waiting.todo))
+        self._lines.add_waiting(join_tiers(waiting.todo), join_tiers(waiting.tiers), request.route)
         call = self._accounts.call_of(request, request.lease)
 
         def change(db: sqlite3.Connection, moved: Moves) -> bool:
@@ -296,11 +315,13 @@ class Store:
         self, order: Order, requests: Sequence[Seq | str], *, target: str, actor: str, now_ms: int
     ) -> list[Outcome]:
         """Carries out an order on requests, by number or id; where anything changed, `target` is on record."""
-        if order.verb is Verb.MOVE:
-            self.todo_lists.add(str(order.tier))
 
         def change(db: sqlite3.Connection, moved: Moves) -> list[Outcome]:
-            done = orders.carry_out(db, moved, self._outbox, order, requests, actor, now_ms)
+            if order.verb in (Verb.MOVE, Verb.UNDO):
+                orders.add_lines(db, self._lines, order, requests)
+            done = orders.carry_out(
+                db, moved, self._outbox, order, requests, actor, now_ms, limits=self._limits, tiers=self._tiers
+            )
             if number := sum(outcome.is_changed for outcome in done):
                 named = target if len(requests) == 1 else f"{number} requests: {target}"
                 steering.record(db, str(order), named, actor, now_ms)
@@ -327,6 +348,20 @@ class Store:
 
     async def resume(self, tier: str, actor: str, now_ms: int) -> None:
         await self._database.write(lambda db: steering.resume(db, tier, actor, now_ms))
+
+    async def pause_route(self, route: str, actor: str, now_ms: int) -> None:
+        self.paused_routes.setdefault(route, Pause(now_ms, actor))  # before anything else of it is claimed
+        try:
+            await self._database.write(lambda db: steering.pause_route(db, route, actor, now_ms))
+        except StoreError:
+            self.paused_routes = await self._database.read(steering.paused_routes)
+            raise
+
+    async def resume_route(self, route: str, actor: str, now_ms: int) -> None:
+        await self._database.write(
+            lambda db: steering.resume_route(db, route, actor, now_ms),
+            committed=lambda: self.paused_routes.pop(route, None),
+        )
 
     # --- learn --------------------------------------------------------------------------------------
 
@@ -368,7 +403,8 @@ class Store:
         """Returns when the next row comes due, expires or is given up, or None."""
 
         def read(db: sqlite3.Connection) -> int | None:
-            found = [db.execute(query).fetchone() for query in (*backlog.NEXT_TIMES, *outbox.NEXT_TIMES)]
+            queries = (*backlog.NEXT_TIMES, *dropping.NEXT_TIMES, *outbox.NEXT_TIMES)
+            found = [db.execute(query).fetchone() for query in queries]
             return min((row[0] for row in found if row is not None), default=None)
 
         return await self._database.read(read)
@@ -379,6 +415,10 @@ class Store:
 
     async def expired(self, now_ms: int, limit: int = 200) -> list[StoredRequest]:
         return await self._database.read(lambda db: backlog.expired(db, now_ms, limit))
+
+    async def end_dropped(self, now_ms: int, limit: int = 200) -> int:
+        """Requests that were dropped so long ago that it cannot be undone any more end; returns how many."""
+        return await self._move(lambda db, moved: dropping.end_due(db, moved, self._outbox, now_ms, limit))
 
     async def give_up_answers(self, now_ms: int) -> int:
         """Answers nobody took in time are given up; their requests end undelivered."""

@@ -32,6 +32,14 @@ class Desk(Protocol):
 
     def tiers(self) -> Sequence[str]: ...
 
+    def routes(self) -> Sequence[str]: ...
+
+    def paused_routes(self) -> Mapping[str, object]: ...
+
+    async def pause_routes(self, routes: Sequence[str], actor: str) -> None: ...
+
+    async def resume_routes(self, routes: Sequence[str], actor: str) -> None: ...
+
     async def order(self, order: Order, ids: Sequence[str], actor: str, *, is_dry: bool = False) -> list[Outcome]: ...
 
     async def order_all(
@@ -86,10 +94,19 @@ def routes(
             answer=models.Actions,
         ),
         *api.verb_routes(),
-        Route("POST", "/v1/pause", operate, api.pause_all, "Hold every tier back.", answer=models.Tiers),
-        Route("POST", "/v1/resume", operate, api.resume_all, "Let every tier work again.", answer=models.Tiers),
-        Route("POST", "/v1/tiers/{id}/pause", operate, api.pause, "Hold a tier back.", answer=models.Tiers),
-        Route("POST", "/v1/tiers/{id}/resume", operate, api.resume, "Let a tier work again.", answer=models.Tiers),
+        Route("POST", "/v1/pause", operate, api.pause_all, "Hold every tier back.", answer=models.Held),
+        Route("POST", "/v1/resume", operate, api.resume_all, "Let every tier and route go on.", answer=models.Held),
+        Route("POST", "/v1/tiers/{id}/pause", operate, api.pause, "Hold a tier back.", answer=models.Held),
+        Route("POST", "/v1/tiers/{id}/resume", operate, api.resume, "Let a tier work again.", answer=models.Held),
+        Route(
+            "POST",
+            "/v1/routes/{id}/pause",
+            operate,
+            api.pause_route,
+            "Hold a route back: its questions wait, and nobody is asked for them.",
+            answer=models.Held,
+        ),
+        Route("POST", "/v1/routes/{id}/resume", operate, api.resume_route, "Let a route go on.", answer=models.Held),
         Route(
             "POST",
             "/v1/import",
@@ -214,7 +231,7 @@ class _Api:
 
     def _order(self, verb: Verb, body: Any) -> Order:
         match verb:
-            case Verb.RETRY:
+            case Verb.RETRY | Verb.DROP | Verb.UNDO:
                 return Order(verb)
             case Verb.CANCEL:
                 return Order(verb) if body.message is None else Order(verb, message=body.message)
@@ -235,23 +252,39 @@ class _Api:
         return await self._pause(self._desk.tiers(), call)
 
     async def resume(self, call: Call) -> object:
-        return await self._resume([self._known(call.path["id"])], call)
+        tier = self._known(call.path["id"])
+        await self._desk.resume([tier], call.caller.actor)
+        return {"tiers": [tier], "routes": []}
 
     async def resume_all(self, call: Call) -> object:
-        return await self._resume(self._desk.tiers(), call)
+        tiers, routes = list(self._desk.tiers()), sorted(self._desk.paused_routes())
+        await self._desk.resume(tiers, call.caller.actor)
+        await self._desk.resume_routes(routes, call.caller.actor)
+        return {"tiers": tiers, "routes": routes}
+
+    async def pause_route(self, call: Call) -> object:
+        route = self._known_route(call.path["id"])
+        await self._desk.pause_routes([route], call.caller.actor)
+        return {"tiers": [], "routes": [route]}
+
+    async def resume_route(self, call: Call) -> object:
+        route = self._known_route(call.path["id"])
+        await self._desk.resume_routes([route], call.caller.actor)
+        return {"tiers": [], "routes": [route]}
 
     async def _pause(self, tiers: Sequence[str], call: Call) -> object:
         await self._desk.pause(tiers, call.caller.actor)
-        return {"tiers": list(tiers)}
-
-    async def _resume(self, tiers: Sequence[str], call: Call) -> object:
-        await self._desk.resume(tiers, call.caller.actor)
-        return {"tiers": list(tiers)}
+        return {"tiers": list(tiers), "routes": []}
 
     def _known(self, tier: str) -> str:
         if tier not in self._desk.tiers():
             raise ApiError(404, "not_found", f"there is no such tier; there are {', '.join(self._desk.tiers())}")
         return tier
+
+    def _known_route(self, route: str) -> str:
+        if route not in (known := self._desk.routes()):
+            raise ApiError(404, "not_found", f"there is no such route; there are {', '.join(known) or 'none'}")
+        return route
 
     async def bring_in(self, call: Call) -> object:
         body: models.ImportBody = call.body
@@ -273,4 +306,6 @@ VERBS: dict[Verb, tuple[type[models.Model] | None, type[models.Bulk], str]] = {
     Verb.MOVE: (models.MoveArguments, models.BulkMove, "Let a pending request wait for one tier and no other."),
     Verb.PRIORITY: (models.PriorityArguments, models.BulkPriority, "Give a waiting request another priority."),
     Verb.TTL: (models.TtlArguments, models.BulkTtl, "Let a request expire at another time."),
+    Verb.DROP: (None, models.BulkDrop, "Take a waiting request out of the queue; it ends as cancelled unless undone."),
+    Verb.UNDO: (None, models.BulkUndo, "Bring a dropped request back to its old place, within queue.undo_s."),
 }

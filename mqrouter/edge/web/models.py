@@ -138,6 +138,14 @@ class BulkTtl(Bulk, TtlArguments):
     pass
 
 
+class BulkDrop(Bulk):
+    pass
+
+
+class BulkUndo(Bulk):
+    """Of what was dropped."""
+
+
 class Ordered(BaseModel):
     """What became of one request."""
 
@@ -155,8 +163,11 @@ class BulkDone(BaseModel):
     outcomes: list[Ordered]
 
 
-class Tiers(BaseModel):
-    tiers: list[str]
+class Held(BaseModel):
+    """What the order was about."""
+
+    tiers: list[str] = []
+    routes: list[str] = []
 
 
 def _is_base64(text: str) -> str:

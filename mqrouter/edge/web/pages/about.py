@@ -38,8 +38,20 @@ class About:
             {"worker": None} | info["tiers"].get(name, {}) | tier | {"name": name} | snapshot["tiers"][name]
             for name, tier in status["tiers"].items()
         ]
-        models = await sources.models()
-        return await self._render.page(call.request, call.caller, "tiers.html", "Tiers", tiers=tiers, models=models)
+        paused = status["paused_routes"]
+        routes = [
+            {"name": name, "to": info["routes"].get(name, ()), "paused_by": paused.get(name, {}).get("paused_by")}
+            for name in sources.desk.routes()
+        ]
+        return await self._render.page(
+            call.request,
+            call.caller,
+            "tiers.html",
+            "Tiers and routes",
+            tiers=tiers,
+            routes=routes,
+            models=await sources.models(),
+        )
 
     async def config(self, call: Call) -> web.Response:
         status = self._sources.status()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 from urllib.parse import urlencode
 
@@ -29,6 +30,8 @@ VERB_NAMES = {
     Verb.MOVE: "Move to a tier",
     Verb.PRIORITY: "Set priority",
     Verb.TTL: "Set time to live",
+    Verb.DROP: "Drop",
+    Verb.UNDO: "Bring back",
 }
 RAW = [
     "id",
@@ -48,13 +51,22 @@ RAW = [
 ]
 
 
-def query_of(given: MultiMapping[str]) -> PageQuery:
+SORT_NAMES = {
+    Sort.NEWEST: "newest first",
+    Sort.OLDEST: "oldest first",
+    Sort.PRIORITY: "who is next",
+    Sort.EXPIRY: "what expires first",
+    Sort.ATTEMPTS: "most tried",
+}
+
+
+def query_of(given: MultiMapping[str], states_unless: Sequence[State] = WAITING) -> PageQuery:
     """Returns what a filter form means, in which nothing chosen is sent as an empty text. Raises ApiError."""
     kept = [(name, text) for name, text in given.items() if name in PageQuery.model_fields and text.strip()]
     states = [text for name, text in kept if name == "state"]
     fields = MultiDict((name, text) for name, text in kept if name != "state")
     if "any" not in states:
-        fields.extend(("state", state) for state in states or map(str, WAITING))
+        fields.extend(("state", state) for state in states or map(str, states_unless))
     return from_query(PageQuery, fields)
 
 
@@ -83,7 +95,7 @@ class Looking:
             rows=rows,
             states=STATES,
             ages=AGES,
-            sorts=[str(sort) for sort in Sort],
+            sorts=SORT_NAMES,
             tiers=self._desk.tiers(),
             routes=self._routes(),
             chosen={name: given.get(name, "") for name in (*FIELDS, "sort")},
@@ -132,7 +144,7 @@ class Looking:
         )
 
     def _routes(self) -> list[str]:
-        return list(self._sources.info()["routes"])
+        return list(self._desk.routes())
 
 
 def _pager(request: web.Request, after: int | None) -> dict[str, Any]:

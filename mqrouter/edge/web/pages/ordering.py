@@ -25,6 +25,8 @@ from mqrouter.edge.web.routes import Call, Route, page
 SHOWN = 50
 AT_ONCE_S = 5.0
 """Time one form may take: after that it is said that there is more to do."""
+HARMLESS = frozenset({Verb.RETRY, Verb.UNDO})
+"""Done at once where it is about one request."""
 DEFAULTS = {"tier": "", "priority": "5", "ttl_min": "60", "message": ""}
 
 
@@ -38,7 +40,8 @@ class Meant:
 
     @property
     def selection(self) -> Selection:
-        return query_of(MultiDict(parse_qsl(self.filter))).selection()
+        """Without a state chosen, those are meant in which the verb changes something."""
+        return query_of(MultiDict(parse_qsl(self.filter)), ()).selection()
 
 
 class Ordering:
@@ -49,7 +52,7 @@ class Ordering:
     def routes(self) -> list[Route]:
         return [
             page("POST", "/queue/order", Role.OPERATOR, self.order, "Steer requests."),
-            page("POST", "/tiers/order", Role.OPERATOR, self.tiers, "Pause and resume tiers."),
+            page("POST", "/tiers/order", Role.OPERATOR, self.hold, "Pause and resume tiers and routes."),
         ]
 
     async def order(self, call: Call) -> web.Response:
@@ -62,7 +65,7 @@ class Ordering:
         given = DEFAULTS | {name: fields[name] for name in DEFAULTS if name in fields}
         given["tier"] = given["tier"] or next(iter(self._desk.tiers()), "")
         order = self._order(verb, given)
-        if fields.get("step") == "do" or (verb is Verb.RETRY and len(meant.ids) == 1 and not meant.is_all):
+        if fields.get("step") == "do" or (verb in HARMLESS and len(meant.ids) == 1 and not meant.is_all):
             return self._back(back, await self._carry_out(order, meant, call.caller.actor))
         outcomes, more = await self._preview(order, meant, call.caller.actor)
         return await self._render.page(
@@ -89,7 +92,7 @@ class Ordering:
         """Raises ApiError for what cannot be."""
         try:
             match verb:
-                case Verb.RETRY:
+                case Verb.RETRY | Verb.DROP | Verb.UNDO:
                     return Order(verb)
                 case Verb.CANCEL:
                     message = models.CancelArguments(message=given["message"].strip() or None).message
@@ -127,18 +130,32 @@ class Ordering:
             if after is None or time.monotonic() > end_s:
                 return summary(order, done, is_done=after is None)
 
-    async def tiers(self, call: Call) -> web.Response:
+    async def hold(self, call: Call) -> web.Response:
+        """A tier, a route, or with neither named every tier; to resume all is to resume the routes too."""
         fields = await self._render.tokens.read(call)
         back = own_path(fields.get("back"), "/tiers")
-        tiers: Sequence[str] = [self._known(fields["tier"])] if "tier" in fields else self._desk.tiers()
+        tiers, routes = self._held(fields)
+        desk, actor = self._desk, call.caller.actor
         match fields.get("verb"):
             case "pause":
-                await self._desk.pause(tiers, call.caller.actor)
-                return self._back(back, f"Paused: {', '.join(tiers)}.")
+                await desk.pause(tiers, actor)
+                await desk.pause_routes(routes, actor)
+                return self._back(back, f"Paused: {', '.join((*tiers, *routes))}.")
             case "resume":
-                await self._desk.resume(tiers, call.caller.actor)
-                return self._back(back, f"Resumed: {', '.join(tiers)}.")
-        raise ApiError(400, "bad_request", "a tier can be paused and resumed")
+                if "tier" not in fields and "route" not in fields:
+                    routes = sorted(desk.paused_routes())
+                await desk.resume(tiers, actor)
+                await desk.resume_routes(routes, actor)
+                return self._back(back, f"Resumed: {', '.join((*tiers, *routes))}.")
+        raise ApiError(400, "bad_request", "a tier or a route can be paused and resumed")
+
+    def _held(self, fields: MultiDict[str]) -> tuple[list[str], list[str]]:
+        """Returns the tiers and the routes that are meant. Raises ApiError where there is none of that name."""
+        if "route" in fields:
+            if fields["route"] not in self._desk.routes():
+                raise ApiError(404, "not_found", "there is no such route: load the page again")
+            return [], [fields["route"]]
+        return [self._known(fields["tier"])] if "tier" in fields else list(self._desk.tiers()), []
 
     def _back(self, path: str, text: str) -> web.Response:
         """The page after an order is one of its own, so that to load it again repeats nothing."""
@@ -152,6 +169,8 @@ def summary(order: Order, outcomes: Sequence[Outcome], *, is_done: bool) -> str:
     changed = sum(outcome.is_changed for outcome in outcomes)
     text = f"{VERB_NAMES[order.verb]}: {changed} of {len(outcomes)} requests changed."
     reasons = Counter(outcome.why_not or "it is over" for outcome in outcomes if not outcome.is_changed)
+    if order.verb is Verb.DROP and changed:
+        text += " Choose the state dropped to bring them back."
     if reasons:
         text += " The others stay as they are: " + "; ".join(f"{why} ({n})" for why, n in reasons.most_common(3)) + "."
     return text if is_done else f"{text} There are more of them: order it again to go on."

@@ -19,6 +19,8 @@ STATES: Mapping[str, tuple[str, str]] = {
     "expired": ("\N{MULTIPLICATION SIGN}", "bad"),
     "dead": ("\N{MULTIPLICATION SIGN}", "bad"),
     "cancelled": ("⊘", "warn"),
+    "dropped": ("▽", "warn"),
+    "open": ("✓", "good"),
     "up": ("✓", "good"),
     "down": ("\N{MULTIPLICATION SIGN}", "bad"),
     "paused": ("‖", "warn"),

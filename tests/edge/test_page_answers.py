@@ -378,8 +378,7 @@ async def test_nothing_selected_and_values_out_of_range_are_said(pages: Pages) -
 
 async def test_tiers_are_paused_and_resumed(pages: Pages) -> None:
     await pages.log_in()
-    given = hidden(await shown(pages, "/tiers", None))
-    del given["tier"]
+    given = {"csrf": hidden(await shown(pages, "/tiers", None))["csrf"], "back": "/tiers"}
     _, text = await pages.post("/tiers/order", given | {"verb": "pause", "tier": "hub"})
     assert note_of(text) == "Paused: hub." and "Resume hub" in text and "Pause edge" in text
     assert set(pages.api.board.paused) == {"hub"}
@@ -387,6 +386,39 @@ async def test_tiers_are_paused_and_resumed(pages: Pages) -> None:
     assert note_of(text) == "Resumed: hub, edge." and not pages.api.board.paused
     assert (await pages.post("/tiers/order", given | {"verb": "pause", "tier": "moon"}))[0] == 404
     assert (await pages.post("/tiers/order", given | {"verb": "dance"}))[0] == 400
+
+
+async def test_routes_are_paused_and_all_are_resumed_together(pages: Pages) -> None:
+    await pages.log_in()
+    await pages.api.queue("a")
+    given = {"csrf": hidden(await shown(pages, "/tiers", None))["csrf"], "back": "/tiers"}
+    _, text = await pages.post("/tiers/order", given | {"verb": "pause", "route": "frost"})
+    assert note_of(text) == "Paused: frost." and "Resume frost" in text and "Pause talk" in text
+    assert set(pages.api.store.paused_routes) == {"frost"} and not pages.api.board.paused
+    assert "Paused routes" in await shown(pages, "/", None)
+    assert "route frost is paused" in await shown(pages, "/queue", None)
+    await pages.post("/tiers/order", given | {"verb": "pause", "tier": "hub"})
+    _, text = await pages.post("/tiers/order", given | {"verb": "resume"})
+    assert note_of(text) == "Resumed: hub, edge, frost."
+    assert not pages.api.board.paused and not pages.api.store.paused_routes
+    assert (await pages.post("/tiers/order", given | {"verb": "pause", "route": "moon"}))[0] == 404
+
+
+async def test_dropped_requests_are_brought_back(pages: Pages) -> None:
+    await pages.log_in()
+    first, _ = await pages.api.queue("a", "b")
+    text = await ordered(pages, "/queue", {"verb": "drop", "all": "1"})
+    assert 'id="changed">2<' in text
+    _, text = await pages.post("/queue/order", hidden(text) | {"step": "do"})
+    assert "Choose the state dropped to bring them back" in note_of(text) and "No such request" in text
+    assert "can be brought back for" in await shown(pages, f"/queue/{first}", None)
+    assert "2 dropped" in await shown(pages, "/", None)
+    note = note_of(await ordered(pages, f"/queue/{first}", {"verb": "undo"}))
+    assert "1 of 1 requests changed" in note
+    text = await ordered(pages, "/queue", {"verb": "undo", "all": "1"})  # what is dropped is meant, whatever is listed
+    assert 'id="matched">1<' in text
+    await pages.post("/queue/order", hidden(text) | {"step": "do"})
+    assert pages.api.store.counts["pending"] == 2
 
 
 async def test_no_link_can_say_what_was_done(pages: Pages) -> None:
@@ -417,9 +449,9 @@ async def test_stream_tells_what_changed_and_ends_with_the_server(store: Store, 
             found: dict[str, object] = json.loads(line[6:])
             return found
 
-        assert (await told())["requests"] == {"received": 0, "pending": 0, "leased": 0}
+        assert (await told())["requests"] == {"received": 0, "pending": 0, "leased": 0, "dropped": 0}
         await pages.api.queue("a")
-        while (await told())["requests"] != {"received": 0, "pending": 1, "leased": 0}:
+        while (await told())["requests"] != {"received": 0, "pending": 1, "leased": 0, "dropped": 0}:
             pass
         await pages.api.server.__aexit__()
         while await response.content.readline():
@@ -463,4 +495,4 @@ async def test_pages_read_by_index_only(pages: Pages, database: FlakyDatabase, t
         plans = statements.plans(db)
     assert len(plans) > 4
     found = [f"{statement}: {plan}" for statement, plan in plans.items() if reads_too_much(plan)]
-    assert [text for text in found if not any(part in text for part in (*BOUNDED, "FROM actions"))] == []
+    assert [text for text in found if not any(part in text for part in (*BOUNDED, "FROM actions", "json_each"))] == []
