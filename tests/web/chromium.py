@@ -263,11 +263,18 @@ class Tab:
 
     def controls(self) -> list[tuple[str, str]]:
         """Returns role and name of everything a user may operate, as the browser tells it to screen readers."""
+        return [(role, name) for role, name in self._accessible() if role in OPERATED]
+
+    def roles(self) -> list[str]:
+        """Returns what the parts of the page are to a screen reader."""
+        return [role for role, _ in self._accessible()]
+
+    def _accessible(self) -> list[tuple[str, str]]:
         nodes = self.call("Accessibility.getFullAXTree")["nodes"]
         return [
-            (node["role"]["value"], node.get("name", {}).get("value", ""))
+            (node.get("role", {}).get("value", ""), node.get("name", {}).get("value", ""))
             for node in nodes
-            if not node.get("ignored") and node.get("role", {}).get("value") in OPERATED
+            if not node.get("ignored")
         ]
 
     # --- doing --------------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from farm import Farm
 PAGES = ("/", "/queue", "/queue/{id}", "/decisions", "/explain", "/tiers", "/config", "/actions", "/login")
 SIZES = {"phone": (360, 740), "desk": (1280, 900)}
 MAX_BYTES = 60_000
+VISIBLE_ROWS = "[...document.querySelectorAll('tr')].filter((row) => row.checkVisibility()).length"
 
 
 @pytest.fixture(params=SIZES)
@@ -24,8 +26,20 @@ def path(request: pytest.FixtureRequest, farm: Farm) -> str:
     return str(request.param).replace("{id}", farm.of("orchard")[0]["id"])
 
 
+@pytest.fixture
+def picture(request: pytest.FixtureRequest, pictures: Path | None, size: str) -> Callable[[Tab, str], None]:
+    """Takes one of the page, where pictures are wanted."""
+    name = request.node.callspec.params["path"].strip("/").replace("/{id}", "-item") or "overview"
+
+    def take(tab: Tab, mode: str) -> None:
+        if pictures is not None:
+            tab.screenshot(pictures / f"{name}-{size}{mode}.png")
+
+    return take
+
+
 def test_page_fits_and_is_whole(
-    tab: Tab, farm: Farm, path: str, size: str, pictures: Path | None, request: pytest.FixtureRequest
+    tab: Tab, farm: Farm, path: str, size: str, picture: Callable[[Tab, str], None]
 ) -> None:
     farm.log_in(tab)
     tab.resize(*SIZES[size])
@@ -36,17 +50,11 @@ def test_page_fits_and_is_whole(
     assert tab.js("document.documentElement.scrollWidth <= document.documentElement.clientWidth")
     nameless = [role for role, name in tab.controls() if not name.strip()]
     assert not nameless
+    assert tab.roles().count("row") >= tab.js(VISIBLE_ROWS)
     weights = {url: n for url, n in tab.seen.weights.items() if not url.endswith("/events")}
     assert 1_000 < sum(weights.values()) < MAX_BYTES, weights
     assert not too_faint(tab)
-    if pictures is not None:
-        tab.screenshot(
-            pictures / f"{request.node.callspec.params['path'].strip('/').replace('/', '_') or 'overview'}-{size}.png"
-        )
+    picture(tab, "")
     tab.prefer(color_scheme="dark", reduced_motion="reduce")
     assert not too_faint(tab)
-    if pictures is not None:
-        tab.screenshot(
-            pictures
-            / f"{request.node.callspec.params['path'].strip('/').replace('/', '_') or 'overview'}-{size}-dark.png"
-        )
+    picture(tab, "-dark")

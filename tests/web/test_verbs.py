@@ -8,8 +8,6 @@ import pytest
 from chromium import Tab
 from farm import VIEWER, Farm
 
-VERBS = ("Retry now", "Cancel", "Move to a tier", "Set priority", "Set time to live")
-
 
 @pytest.fixture
 def desk(tab: Tab, farm: Farm) -> Iterator[Tab]:
@@ -170,6 +168,40 @@ def test_tier_is_paused_and_resumed(desk: Tab, farm: Farm) -> None:
     assert not any(tier["paused_by"] for tier in farm.site.gateway.status()["tiers"].values())
     desk.follow("nav a", "Actions")
     assert "pause" in desk.text("main table")
+
+
+def test_dropped_requests_are_brought_back(desk: Tab, farm: Farm) -> None:
+    ids = farm.waiting("dropped", 2)
+    select(desk, "dropped", *ids)
+    order(desk, "Drop")
+    assert "2 of 2 requests changed" in desk.text("#note")
+    assert desk.count("#rows tbody tr") == 0
+    desk.choose("#filter [name=state]", "dropped")
+    desk.follow("#filter button")
+    assert sorted(desk.texts("#rows tbody th")) == sorted(ids)
+    desk.click("#rows input", f"Select {ids[0]}")
+    desk.follow("#verbs button", "Bring back")
+    assert farm.row(ids[0])["state"] == "pending"
+    assert farm.row(ids[1])["state"] == "dropped"
+    desk.open(f"/queue/{ids[1]}")
+    desk.follow("#verbs button", "Bring back")
+    assert "pending" in desk.text("#state")
+
+
+def test_route_is_paused_and_its_requests_say_so(desk: Tab, farm: Farm) -> None:
+    (only,) = farm.waiting("routed")
+    desk.open("/tiers")
+    row = "#routes tr:has(a[href='/queue?route=frost'])"
+    desk.follow(f"{row} button", "Pause frost")
+    assert "paused" in desk.text(row)
+    select(desk, "routed")
+    assert "paused" in desk.text("#rows tbody tr")
+    desk.open("/")
+    assert "frost" in desk.text("#paused-routes")
+    desk.open("/tiers")
+    desk.follow(f"{row} button", "Resume frost")
+    assert "paused" not in desk.text(row)
+    assert farm.row(only)["state"] == "pending"
 
 
 def test_question_is_explained_without_being_asked(desk: Tab, farm: Farm) -> None:

@@ -118,18 +118,22 @@ class _Halves:
         self._ask(Half(), per_s, 1.0)
         for _ in range(self._turns):
             self._ask(alone, per_s, self._turn_s)
-            with _looking(self._web_port, looked_at):
-                self._ask(looked_at, per_s, self._turn_s)
+            self._ask(looked_at, per_s, self._turn_s, _looking(self._web_port, looked_at))
         return alone, looked_at
 
-    def _ask(self, half: Half, per_s: float, seconds: float) -> None:
+    def _ask(
+        self,
+        half: Half,
+        per_s: float,
+        seconds: float,
+        meanwhile: contextlib.AbstractContextManager[None] = contextlib.nullcontext(),  # noqa: B008  it has no state
+    ) -> None:
         first, number = self._asked, int(per_s * seconds)
         self._asked += number
         texts = [f"{text} [{first}]" for text in distinct_questions(number)]
         topics = [TOPIC.format(index % 20) for index in range(number)]
-        begun_s = time.monotonic()
-        flow = ask_paced(self._broker_port, topics, [text.encode() for text in texts], per_s)
-        half.spans.append((begun_s, time.monotonic()))
+        flow = ask_paced(self._broker_port, topics, [text.encode() for text in texts], per_s, meanwhile)
+        half.spans.append((flow.begun_s, flow.ended_s))
         half.answered_ms += [1000 * latency for latency in flow.latencies_s]
         half.asked_per_s.append(flow.per_s)
         self._wait_until_quiet()
@@ -147,6 +151,8 @@ def _looking(port: int, half: Half) -> Iterator[None]:
     """Somebody looks while the block runs; what that took is added to `half`."""
     command = [sys.executable, "-m", "benchmarks.looker", str(port), str(LOOKS_PER_S), *LOOKS]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as looker:
+        assert looker.stdout is not None
+        looker.stdout.readline()
         try:
             yield
         finally:

@@ -1,7 +1,8 @@
 """An operator's pages and scripts that look at the queue, so many times a second. Run: looker.py PORT PER_S PATH...
 
-Asks for one path after the other, however long the answers take, until SIGTERM; then prints the time of each answer
-in milliseconds, from when it was due, and the number a second. `{id}` in a path is a request of the first page.
+Prints `ready`, and asks for one path after the other, however long the answers take, until SIGTERM; then prints the
+time of each answer in milliseconds, from when it was due, and the number a second. `{id}` in a path is a request of the
+first page.
 """
 
 from __future__ import annotations
@@ -42,6 +43,7 @@ async def main(port: int, per_s: float, paths: Sequence[str]) -> None:
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stopped.set)
     page = json.loads(await connections.get("/v1/requests"))["requests"]
     known = [path.replace("{id}", page[0]["id"] if page else "none") for path in paths]
+    print("ready", flush=True)
     begun_s = time.monotonic()
 
     async def look(due_s: float, path: str) -> None:

@@ -6,6 +6,7 @@ import os
 import threading
 import time
 from collections.abc import Iterable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 import paho.mqtt.client as paho
@@ -23,12 +24,24 @@ ANSWERS = "bench/answers"
 class Flow:
     latencies_s: list[float]
     """From when each question was due, which is later than it should be only for a client that is too slow."""
-    per_s: float
-    """Questions a second that were really sent."""
+    begun_s: float
+    """By the clock that all processes share."""
+    ended_s: float
+    """The last one was sent."""
+
+    @property
+    def per_s(self) -> float:
+        return len(self.latencies_s) / (self.ended_s - self.begun_s)
 
 
-def ask_paced(port: int, topics: Sequence[str], payloads: Iterable[bytes], per_s: float) -> Flow:
-    """Publishes each payload to its topic, at this rate; returns when each has its answer."""
+def ask_paced(
+    port: int,
+    topics: Sequence[str],
+    payloads: Iterable[bytes],
+    per_s: float,
+    meanwhile: AbstractContextManager[object],
+) -> Flow:
+    """Publishes each payload to its topic, at this rate, within `meanwhile`; returns when each has its answer."""
     asked = list(payloads)
     due_at: dict[bytes, float] = {}
     latencies: list[float] = []
@@ -46,17 +59,18 @@ def ask_paced(port: int, topics: Sequence[str], payloads: Iterable[bytes], per_s
 
     client.on_message = answered
     with Subscribed(client, port, ANSWERS):
-        begun_s = time.monotonic()
-        for number, payload in enumerate(asked):
-            due_s = begun_s + number / per_s
-            time.sleep(max(0.0, due_s - time.monotonic()))
-            properties = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]
-            properties.ResponseTopic = ANSWERS
-            correlation = call + number.to_bytes(8, "big")
-            properties.CorrelationData = correlation
-            due_at[correlation] = due_s
-            client.publish(topics[number], payload, qos=1, properties=properties)
-        elapsed_s = time.monotonic() - begun_s
+        with meanwhile:
+            begun_s = time.monotonic()
+            for number, payload in enumerate(asked):
+                due_s = begun_s + number / per_s
+                time.sleep(max(0.0, due_s - time.monotonic()))
+                properties = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]
+                properties.ResponseTopic = ANSWERS
+                correlation = call + number.to_bytes(8, "big")
+                properties.CorrelationData = correlation
+                due_at[correlation] = due_s
+                client.publish(topics[number], payload, qos=1, properties=properties)
+            ended_s = time.monotonic()
         if not done.wait(GIVE_UP_S):
             raise SystemExit(f"bench: {len(asked) - len(latencies)} of {len(asked)} answers are missing")
-    return Flow(latencies, len(asked) / elapsed_s)
+    return Flow(latencies, begun_s, ended_s)
