@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import ssl
 from functools import partial
@@ -73,4 +74,6 @@ def _why_not_connected(error: aiohttp.ClientConnectorError) -> str:
         return f"the certificate of {place} is not accepted: {reason}; ca_file names the authority of your own servers"
     if isinstance(error, aiohttp.ClientSSLError):
         return f"no TLS with {place}: {getattr(cause, 'reason', None) or cause}; is it a server of https?"
-    return f"cannot connect to {place}: {cause.strerror or cause}"
+    # asyncio's own text says the address once more; the errors of a look-up have numbers below zero.
+    is_systems = cause.errno is not None and cause.errno > 0
+    return f"cannot connect to {place}: {os.strerror(cause.errno) if is_systems else cause.strerror or cause}"
