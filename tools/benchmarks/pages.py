@@ -50,7 +50,7 @@ def _api_figures(port: int, rows: str, looks: int) -> list[Figure]:
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
     first = _times_ms(connection, "/v1/requests", looks)
     slowest = {
-        f"{name}, {sort}": max(_times_ms(connection, f"/v1/requests?{_query(filters, sort)}", looks))
+        f"{name}, {sort}": percentile(_times_ms(connection, f"/v1/requests?{_query(filters, sort)}", looks), 0.9)
         for name, filters in LISTINGS.items()
         for sort in SORTS
     }
@@ -59,7 +59,7 @@ def _api_figures(port: int, rows: str, looks: int) -> list[Figure]:
     limit = (MAX_MS, "limit", "<= 1.0")
     return [
         Figure("pages", f"{rows}: first page from the API, p50", percentile(first, 0.5), "ms", *limit),
-        Figure("pages", f"{rows}: the slowest of {len(slowest)} filters ({name})", slowest[name], "ms", *limit),
+        Figure("pages", f"{rows}: the slowest of {len(slowest)} filters ({name}), p90", slowest[name], "ms", *limit),
         Figure("pages", f"{rows}: stats, p50", percentile(stats, 0.5), "ms"),
     ]
 
