@@ -40,8 +40,12 @@ def find(
     most = (MAX_SCATTERED if sort in WAITING_IN else MAX_LOOKED_AT) if not wanted.reads_texts else MAX_READ
     found: list[Seq] = []
     seq = after
-    in_order = _waiting_in_order if sort in WAITING_IN else _in_order
-    for number, row in enumerate(in_order(db, wanted, now_ms, sort, after)):
+    rows: Iterator[Mapping[str, int]] | Iterator[sqlite3.Row]
+    if sort in WAITING_IN:
+        rows = _waiting_in_order(db, wanted, now_ms, sort, after)
+    else:
+        rows = _in_order(db, wanted, now_ms, sort, after)
+    for number, row in enumerate(rows):
         if len(found) == limit or number == most:
             return Found(found, seq)
         seq = row["seq"]

@@ -74,6 +74,6 @@ def _why_not_connected(error: aiohttp.ClientConnectorError) -> str:
         return f"the certificate of {place} is not accepted: {reason}; ca_file names the authority of your own servers"
     if isinstance(error, aiohttp.ClientSSLError):
         return f"no TLS with {place}: {getattr(cause, 'reason', None) or cause}; is it a server of https?"
-    # asyncio's own text says the address once more; the errors of a look-up have numbers below zero.
-    is_systems = cause.errno is not None and cause.errno > 0
-    return f"cannot connect to {place}: {os.strerror(cause.errno) if is_systems else cause.strerror or cause}"
+    if cause.errno is not None and cause.errno > 0:  # asyncio's text says the address again; look-ups have others
+        return f"cannot connect to {place}: {os.strerror(cause.errno)}"
+    return f"cannot connect to {place}: {cause.strerror or cause}"
