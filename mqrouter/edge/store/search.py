@@ -40,12 +40,8 @@ def find(
     most = (MAX_SCATTERED if sort in WAITING_IN else MAX_LOOKED_AT) if not wanted.reads_texts else MAX_READ
     found: list[Seq] = []
     seq = after
-    rows: Iterator[Mapping[str, int]] | Iterator[sqlite3.Row]
-    if sort in WAITING_IN:
-        rows = _waiting_in_order(db, wanted, now_ms, sort, after)
-    else:
-        rows = _in_order(db, wanted, now_ms, sort, after)
-    for number, row in enumerate(rows):
+    in_order = _waiting_in_order if sort in WAITING_IN else _in_order
+    for number, row in enumerate(in_order(db, wanted, now_ms, sort, after)):
         if len(found) == limit or number == most:
             return Found(found, seq)
         seq = row["seq"]
@@ -107,7 +103,7 @@ FIRST, LAST = -1, (1 << 63) - 1
 
 def _waiting_in_order(
     db: sqlite3.Connection, wanted: Selection, now_ms: int, sort: Sort, after: Seq | None
-) -> Iterator[sqlite3.Row]:
+) -> Iterator[Mapping[str, int]]:
     """Yields numbers of waiting requests; none where those are not wanted, or nobody knows the one to go on after."""
     if wanted.states and not WAITING & set(wanted.states):
         return
