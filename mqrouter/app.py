@@ -41,7 +41,7 @@ from mqrouter.edge.web import api
 from mqrouter.edge.web.pages.site import PageSite
 from mqrouter.edge.web.pages.sources import Sources
 from mqrouter.edge.web.server import WebServer
-from mqrouter.errors import ConfigError, MqrouterError, Problem
+from mqrouter.errors import ConfigError, ErrorCode, MqrouterError, Problem, RequestError
 from mqrouter.flow.attempt import Attempts
 from mqrouter.flow.auto_tune import AutoTune
 from mqrouter.flow.bring_in import BringIn
@@ -578,6 +578,9 @@ class Daemon:
             source=feedback.Source.OPERATOR,
             device=None,
         )
+        shown = await self._desk.show(request_id, with_text=False)
+        if shown is not None and (why_not := feedback.why_not_judged(found.verdict, shown)) is not None:
+            raise RequestError(ErrorCode.BAD_REQUEST, why_not)
         now_ms = self._clock.now_ms()
         (known,) = await self._store.record_feedback([found], now_ms)
         if known is not None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import sys
 from collections.abc import Callable, Iterable, Sequence
 from enum import IntEnum
 from pathlib import Path
@@ -90,6 +91,16 @@ class FiniteRange(click.FloatRange):
         if not math.isfinite(found):
             self.fail(f"{value} is not a finite number.", param, ctx)
         return found
+
+
+def confirm(question: str) -> None:
+    """Ends the process where the answer is no, or nobody is there to answer: then it names `--yes`."""
+    try:
+        click.confirm(question, abort=True)
+    except click.Abort:
+        if not sys.stdin.isatty():
+            click.echo("\nnobody to ask, this is no terminal: --yes does it without asking", err=True)
+        raise
 
 
 def echo_json(value: object) -> None:

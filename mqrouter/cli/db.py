@@ -28,7 +28,13 @@ json_option = click.option("--json", "is_json", is_flag=True, help="JSON on stan
 
 @click.group("db")
 def command() -> None:
-    """Check, back up, shrink or salvage the database."""
+    """Check, back up, shrink or salvage the database.
+
+    \b
+    Examples:
+      mqrouter db check
+      mqrouter db backup /mnt/stick/mqrouter.db
+    """
     os.umask(0o027)  # as the daemon: questions may be private
 
 

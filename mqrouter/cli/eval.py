@@ -47,7 +47,12 @@ SEED = click.option("--seed", type=int, default=0, show_default=True, help="Of e
 
 @click.group("eval")
 def command() -> None:
-    """Measure decisions on labelled files; nothing is changed."""
+    """Measure decisions on labelled files; nothing is changed.
+
+    \b
+    Example:
+      mqrouter eval questions farm_questions.jsonl
+    """
 
 
 @command.command("intents")

@@ -24,7 +24,8 @@ def command(
 ) -> None:
     """Say whether an answer was good; `mqrouter train --from-feedback` learns from it. Needs the running daemon.
 
-    ID is mqrouter's or the requester's own, then its latest. A later verdict replaces an earlier one.
+    ID is mqrouter's or the requester's own, then its latest. A later verdict replaces an earlier one. A request that
+    ended without an answer has only its route to judge.
 
     \b
     Examples:
@@ -51,3 +52,5 @@ def command(
         echo_json(found)
         return
     click.echo(f"noted: {found['request']} was {verdict}{f', {route} is right' if route else ''}")
+    if verdict == "wrong_route" and route is None:
+        click.echo("nothing is learnt from it: name the right one with --route", err=True)

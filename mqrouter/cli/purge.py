@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from mqrouter.cli.common import Exit, config_option, load_or_exit
+from mqrouter.cli.common import Exit, config_option, confirm, load_or_exit
 from mqrouter.cli.daemon import ORDER_TIMEOUT_S, DaemonDownError, call_daemon, open_database, reason_of, saying_why_not
 from mqrouter.cli.selection import age
 
@@ -33,7 +33,7 @@ def purge(config: Path | None, older_than_s: float, is_sure: bool) -> None:
     settings = load_or_exit(config).settings
     if not is_sure:
         number = _count(settings.database, older_than_s)
-        click.confirm(f"delete {number} finished requests with their answers and histories?", abort=True)
+        confirm(f"delete {number} finished requests with their answers and histories?")
     try:
         purged = _by_daemon(settings.control_socket, older_than_s)
     except DaemonDownError:

@@ -25,7 +25,14 @@ WAITING = ("received", "pending", "leased")
 
 @click.group("queue")
 def command() -> None:
-    """Look at requests and steer them; looking never consumes."""
+    """Look at requests and steer them; looking never consumes.
+
+    \b
+    Examples:
+      mqrouter queue list
+      mqrouter queue show 5a1b0c2d3e4f5061
+      mqrouter queue retry --error "HTTP 503" --dry-run
+    """
 
 
 for part in (purge, steer.cancel, steer.drop, steer.undo, steer.retry, steer.move, steer.priority, steer.ttl):

@@ -39,7 +39,13 @@ class SeenTiers:
 
 @click.group("route")
 def command() -> None:
-    """Explain decisions."""
+    """Explain decisions.
+
+    \b
+    Examples:
+      mqrouter route explain "my tomatoes have brown spots"
+      mqrouter route replay --config new.toml
+    """
 
 
 command.add_command(replay)

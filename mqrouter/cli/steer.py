@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 import click
 
-from mqrouter.cli.common import Exit, config_option, echo_json, load_or_exit
+from mqrouter.cli.common import Exit, config_option, confirm, echo_json, load_or_exit
 from mqrouter.cli.daemon import open_database, order_daemon, reason_of
 from mqrouter.cli.selection import age, filter_of, selection_options
 from mqrouter.cli.tables import printable
@@ -154,7 +154,7 @@ def _steer(
     body = {**which, **({"filter": wanted} if wanted else {}), **arguments}
     if not ids and not is_sure and not is_dry:
         _, total = _count(_carry_out(settings.control_socket, verb, body | {"dry_run": True}))
-        click.confirm(f"{verb} {total} requests?", abort=True)
+        confirm(f"{verb} {total} requests?")
     done = list(_carry_out(settings.control_socket, verb, body | {"dry_run": is_dry}))
     if is_json:
         echo_json([outcome for report in done for outcome in report["outcomes"]])

@@ -10,7 +10,7 @@ from typing import IO, Any
 
 import click
 
-from mqrouter.cli.common import Exit, config_option, load_or_exit
+from mqrouter.cli.common import Exit, config_option, confirm, load_or_exit
 from mqrouter.cli.daemon import open_database, order_daemon, reason_of
 from mqrouter.cli.selection import filter_of, selection_of, selection_options
 
@@ -69,7 +69,7 @@ def import_command(config: Path | None, file: IO[str], is_sure: bool, is_dry: bo
         click.echo(f"{len(entries)} requests would be asked again")
         return
     if not is_sure:
-        click.confirm(f"ask {len(entries)} requests again?", abort=True)
+        confirm(f"ask {len(entries)} requests again?")
     counts: Counter[str] = Counter()
     for step in _steps(entries):
         status, report = order_daemon(settings.control_socket, "/v1/import", {"requests": step})

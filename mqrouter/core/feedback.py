@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Any
 
 from mqrouter.core.answer_signals import Evidence
 from mqrouter.core.decode import BOM, MAX_ID_CHARS
 from mqrouter.core.json_fields import identifier, parse_object, string
 from mqrouter.core.request import Incoming, RequestId
+from mqrouter.core.states import OPEN
 from mqrouter.core.topics import TopicMap
 from mqrouter.errors import ErrorCode, RequestError
 
@@ -132,6 +134,20 @@ def checked(
     if route is not None and route not in routes:
         raise RequestError(ErrorCode.NO_ROUTE, f"there is no route {route!r}")
     return Feedback(request_id, Verdict(verdict), source, device, route, note[:MAX_NOTE_CHARS] if note else None)
+
+
+def why_not_judged(verdict: Verdict, shown: Mapping[str, Any]) -> str | None:
+    """Returns why an operator's verdict on a request, as it is shown, says nothing; None where it says something.
+
+    Of one without an answer there is only the route to judge.
+    """
+    if verdict is Verdict.WRONG_ROUTE:
+        return None
+    if shown["state"] in OPEN:
+        return f"it is {shown['state']}: there is no answer to judge yet"
+    if shown["reason"] is not None:
+        return f"it ended without an answer, {shown['reason']}: only its route can be judged ({Verdict.WRONG_ROUTE})"
+    return None
 
 
 def examples_of(judged: Sequence[Judged], routes: Collection[str], known: Collection[str] = ()) -> Examples:

@@ -2,11 +2,14 @@
 
 import json
 import sqlite3
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 from harness import Site, poll, running_site
+
+from mqrouter.cli.daemon import call_daemon
 
 pytest_plugins = ["site_fixtures"]
 
@@ -38,6 +41,23 @@ def test_device_judges_its_answer_and_nobody_elses(site: Site, version: int) -> 
 
 
 @pytest.mark.real_model
+def test_only_answers_are_judged(site: Site) -> None:
+    cli = site.gateway.cli
+    cli("queue", "pause")
+    with site.requester() as device:
+        device.publish(f"{ASK}/d8/none", "will it freeze this night?")
+        site.gateway.wait_for_request(client_id="none", state="pending")
+    early = cli("feedback", "none", "good")
+    assert (early.returncode, "no answer to judge yet" in early.stderr) == (1, True), early
+    cli("queue", "cancel", "none")
+    cli("queue", "resume")
+    late = cli("feedback", "none", "bad")
+    assert (late.returncode, "ended without an answer, cancelled" in late.stderr) == (1, True), late
+    assert cli("feedback", "none", "wrong_route", "--route", "urgent").returncode == 0
+    assert verdicts(site, "none") == [("operator", "wrong_route", "urgent")]
+
+
+@pytest.mark.real_model
 def test_operator_judges_and_past_questions_are_replayed(site: Site) -> None:
     with site.requester().subscribe(f"{ANSWER}/#") as device:
         device.publish(f"{ASK}/d9/op", "will it freeze this night?")
@@ -47,6 +67,14 @@ def test_operator_judges_and_past_questions_are_replayed(site: Site) -> None:
     assert verdicts(site, "op") == [("operator", "wrong_route", "urgent")]
     assert site.gateway.cli("feedback", "nothing", "good").returncode == 3
     assert site.gateway.cli("feedback", "op", "wrong_route", "--route", "moon").returncode == 1
+
+    learnt = site.gateway.cli("feedback", "op", "wrong_route")
+    assert (learnt.returncode, "name the right one with --route" in learnt.stderr) == (0, True)
+    judge = partial(call_daemon, site.gateway.folder / "data" / "control.sock", "POST")
+    assert judge("/v1/requests/nobody/feedback", body={"verdict": "good"})[0] == 404
+    assert judge("/v1/requests/op/feedback", body={"verdict": "good", "route": "urgent"})[0] == 400
+    status, found = judge("/v1/requests/op/feedback", body={"verdict": "wrong_route", "route": "urgent"})
+    assert (status, found["route"]) == (200, "urgent")
 
     same = site.gateway.cli("route", "replay", "--json")
     assert same.returncode == 0, same.stderr

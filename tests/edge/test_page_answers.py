@@ -52,6 +52,13 @@ async def test_page_is_shown_with_and_without_data(pages: Pages, path: str) -> N
         assert is_labelled or "aria-label" in name or re.search(rf"<label[^>]*>[^<]*{re.escape(name)}", text), name
 
 
+async def test_charts_end_with_what_is_said_beside_them(pages: Pages) -> None:
+    pages.trends.samples = 0
+    await pages.api.queue("a", "b", "c")
+    text = await shown(pages, "/")
+    assert 'id="pending">3<' in text and "waiting: 3" in text and "age: 5.0 s" in text
+
+
 async def test_nothing_but_files_of_ours_is_loaded_and_no_script_stands_in_a_page(pages: Pages) -> None:
     for path in PAGES:
         async with pages.session.get(pages.api.url + path, headers={"Authorization": f"Bearer {VIEWER}"}) as response:

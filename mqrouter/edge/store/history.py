@@ -19,6 +19,9 @@ UNEXPLAINED = (
 JUDGED = "judged"
 """Event that is no state: what was made of a local answer, as JSON."""
 
+SUSPECTED = "suspected"
+"""Event that is no state: the request may be what killed the daemon."""
+
 
 def note(db: sqlite3.Connection, notes: Iterable[tuple[Seq, int, str, str | None]]) -> None:
     """Adds (request, time in milliseconds, event, text) each."""

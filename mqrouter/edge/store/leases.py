@@ -12,7 +12,7 @@ from mqrouter.core.request import Answer
 from mqrouter.core.retry import Waiting
 from mqrouter.core.states import State
 from mqrouter.edge.store.endings import end
-from mqrouter.edge.store.history import JUDGED, note
+from mqrouter.edge.store.history import JUDGED, SUSPECTED, note
 from mqrouter.edge.store.lines import Line
 from mqrouter.edge.store.outbox import Outbox
 from mqrouter.edge.store.rows import stored_request
@@ -52,14 +52,14 @@ def recover(
     leased = [row["seq"] for row in db.execute("SELECT seq FROM requests WHERE state = 'leased'")]
     db.execute("UPDATE requests SET state = 'pending', tier = NULL WHERE state = 'leased'")
     note(db, ((seq, now_ms, State.PENDING, "recovered: the daemon stopped meanwhile") for seq in leased))
-    poisoned = _blame(db, list(dict.fromkeys([*leased, *in_hand]))) if has_crashed else []
+    poisoned = _blame(db, list(dict.fromkeys([*leased, *in_hand])), now_ms) if has_crashed else []
     for seq in poisoned:
         answer = Answer(error=ErrorCode.INTERNAL, error_message="answering this stopped the daemon three times")
         end(db, outbox, _stored(db, seq), answer, State.DEAD, now_ms)
     return Recovery(len(leased) - len(set(leased) & set(poisoned)), len(poisoned))
 
 
-def _blame(db: sqlite3.Connection, in_hand: Sequence[Seq]) -> list[Seq]:
+def _blame(db: sqlite3.Connection, in_hand: Sequence[Seq], now_ms: int) -> list[Seq]:
     """Counts one crash more for those to blame; returns those that now had one too many."""
     found = [
         db.execute(
@@ -69,6 +69,8 @@ def _blame(db: sqlite3.Connection, in_hand: Sequence[Seq]) -> list[Seq]:
     ]
     present = [row for row in found if row is not None]
     blamed = [row for row in present if row["crashes"]] or present
+    times = f"of {MAX_CRASHES}: tried again, one such request at a time"
+    note(db, [(row["seq"], now_ms, SUSPECTED, f"in hand at crash {row['crashes'] + 1} {times}") for row in blamed])
     db.executemany("UPDATE requests SET crashes = crashes + 1 WHERE seq = ?", [(row["seq"],) for row in blamed])
     return [row["seq"] for row in blamed if row["crashes"] + 1 >= MAX_CRASHES]
 

@@ -103,7 +103,7 @@ FIRST, LAST = -1, (1 << 63) - 1
 
 def _waiting_in_order(
     db: sqlite3.Connection, wanted: Selection, now_ms: int, sort: Sort, after: Seq | None
-) -> Iterator[sqlite3.Row]:
+) -> Iterator[Mapping[str, int]]:
     """Yields numbers of waiting requests; none where those are not wanted, or nobody knows the one to go on after."""
     if wanted.states and not WAITING & set(wanted.states):
         return

@@ -94,6 +94,15 @@ def routes(
             answer=models.Actions,
         ),
         *api.verb_routes(),
+        Route(
+            "POST",
+            "/v1/requests/{id}/feedback",
+            operate,
+            api.feedback,
+            "Say whether an answer was good, or took the wrong route.",
+            body=models.FeedbackBody,
+            answer=models.FeedbackDone,
+        ),
         Route("POST", "/v1/pause", operate, api.pause_all, "Hold every tier back.", answer=models.Held),
         Route("POST", "/v1/resume", operate, api.resume_all, "Let every tier and route go on.", answer=models.Held),
         Route("POST", "/v1/tiers/{id}/pause", operate, api.pause, "Hold a tier back.", answer=models.Held),
@@ -242,6 +251,13 @@ class _Api:
                 return Order(verb, priority=body.priority)
             case Verb.TTL:
                 return Order(verb, ttl_ms=int(1000 * body.ttl_s))
+
+    async def feedback(self, call: Call) -> object:
+        words = {"id": call.path["id"], **call.body.model_dump(mode="json", exclude_none=True)}
+        done = await self._errands["feedback"](words, call.caller.actor)
+        if done["request"] is None:
+            raise ApiError(404, "not_found", "there is no such request")
+        return done
 
     # --- tiers --------------------------------------------------------------------------------------
 

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from mqrouter.core.decode import MAX_PRIORITY
+from mqrouter.core.feedback import Verdict
 from mqrouter.core.request import Kept
 from mqrouter.core.states import State
 from mqrouter.core.steering import Selection, Sort
@@ -161,6 +162,22 @@ class BulkDone(BaseModel):
     changed: int = Field(description="or would be, with dry_run")
     next: int | None = Field(description="call again with this as `after`; null where all are done")
     outcomes: list[Ordered]
+
+
+class FeedbackBody(Model):
+    """A verdict on an answer; of a request without one only the route can be judged."""
+
+    verdict: Verdict
+    route: Text | None = Field(
+        None, description="with wrong_route: the right one; without it nothing is learnt from it"
+    )
+    note: Text | None = Field(None, description="why, for people")
+
+
+class FeedbackDone(BaseModel):
+    request: str
+    verdict: Verdict
+    route: str | None
 
 
 class Held(BaseModel):

@@ -24,6 +24,7 @@ WAITING = (State.RECEIVED, State.PENDING, State.LEASED)
 STATES = (("", "without an answer"), ("any", "any"), *((str(state), str(state)) for state in State))
 AGES = ((300, "5 minutes"), (3_600, "1 hour"), (21_600, "6 hours"), (86_400, "1 day"), (604_800, "7 days"))
 FIELDS = ("state", "route", "tier", "device", "priority", "older_than_s", "newer_than_s", "error", "text")
+LESS_USED = ("tier", "priority", "older_than_s", "newer_than_s", "error")
 VERB_NAMES = {
     Verb.RETRY: "Retry now",
     Verb.CANCEL: "Cancel",
@@ -101,6 +102,7 @@ class Looking:
             tiers=self._desk.tiers(),
             routes=self._routes(),
             chosen={name: given.get(name, "") for name in (*FIELDS, "sort")},
+            is_narrowed=any(given.get(name, "").strip() for name in LESS_USED),
             filter=urlencode([(name, text) for name, text in given.items() if name in FIELDS and text.strip()]),
             verbs=list(Verb),
             verb_names=VERB_NAMES,

@@ -26,6 +26,7 @@ class Overview:
         sources, is_day = self._sources, call.request.query.get("span") == "day"
         snapshot, status = await sources.snapshot(), sources.status()
         oldest_ms = snapshot["oldest_at_ms"]
+        oldest_s = None if oldest_ms is None else max(0.0, (snapshot["now_ms"] - oldest_ms) / 1000)
         routes = sources.trends.routes()
         total = sum(routes.values())
         latencies = {name: counts for name, counts in sources.trends.latencies().items() if any(n for _, n in counts)}
@@ -38,15 +39,22 @@ class Overview:
             snapshot=snapshot,
             standing=status,
             reasons={name: why_unused(tier) or _worker(tier) for name, tier in status["tiers"].items()},
-            oldest_s=None if oldest_ms is None else max(0.0, (snapshot["now_ms"] - oldest_ms) / 1000),
+            oldest_s=oldest_s,
             is_day=is_day,
-            charts=_charts(sources.trends.shown(is_day=is_day)),
+            charts=_charts(_up_to_now(sources.trends.shown(is_day=is_day), snapshot, oldest_s or 0.0)),
             routes=[(name, count, count / total) for name, count in routes.items()],
             latencies=[distribution(name, counts) for name, counts in latencies.items()],
             latency_rows=[
                 (bound(upper), [counts[i][1] for counts in latencies.values()]) for i, upper in enumerate(bounds)
             ],
         )
+
+
+def _up_to_now(data: dict[str, Any], snapshot: dict[str, Any], oldest_s: float) -> dict[str, Any]:
+    """Returns the samples with how it is now as the last: what is drawn agrees with what is said beside it."""
+    latest = {name: samples[-1] if samples else None for name, samples in data.items()}
+    now = latest | snapshot["requests"] | {"oldest_s": oldest_s, "at_ms": snapshot["now_ms"]}
+    return {name: [*samples, now[name]] for name, samples in data.items()}
 
 
 def _charts(data: dict[str, Any]) -> list[Chart]:

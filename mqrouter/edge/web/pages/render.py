@@ -92,6 +92,7 @@ def renderer(gateway: str, guard: Guard) -> Renderer:
         "age": words.age,
         "cell": words.cell,
         "clock": words.clock,
+        "counted": words.counted,
         "figure": words.figure,
         "icon": words.icon,
         "iso": words.iso,

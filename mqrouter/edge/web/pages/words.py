@@ -59,6 +59,11 @@ def size(number: float | None) -> str:
     return f"{number:.0f} bytes"
 
 
+def counted(number: float, noun: str) -> str:
+    """Returns "1 answer", "2 answers"."""
+    return f"{number:g} {noun}{'' if number == 1 else 's'}"
+
+
 def figure(value: float | None, digits: int = 3) -> str:
     return NOTHING if value is None else f"{value:.{digits}f}"
 
