@@ -68,7 +68,8 @@ class Protocol:
         self._run(self._connect(url))
 
     def call(self, method: str, session: str | None = None, **parameters: Any) -> dict[str, Any]:
-        return self._run(self._call(method, session, parameters))
+        found: dict[str, Any] = self._run(self._call(method, session, parameters))
+        return found
 
     def send(self, method: str, session: str, **parameters: Any) -> None:
         """The same from a listener, which cannot wait: the answer is looked at by nobody."""
