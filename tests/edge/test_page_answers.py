@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from fakes import START_MS, FlakyDatabase, request
 from page_site import Pages, browsing, hidden
+from structlog.testing import capture_logs
 from test_web_guard import Moment
 from web_site import NO_TOKENS, OPERATOR, VIEWER
 
@@ -509,6 +510,22 @@ async def test_streams_are_few_and_gone_with_their_browsers(pages: Pages, monkey
         while (again := await pages.session.get(url, headers=headers)).status == 503:
             again.close()
     again.close()
+
+
+@pytest.mark.parametrize("path", ["/events", "/", "/queue"])
+async def test_browser_that_is_gone_before_its_answer_is_no_fault(pages: Pages, path: str) -> None:
+    with capture_logs() as logs:
+        for _ in range(20):
+            _, writer = await asyncio.open_connection("127.0.0.1", pages.api.server.port)
+            head = f"GET {path} HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {VIEWER}\r\n\r\n"
+            writer.write(head.encode())
+            await writer.drain()
+            writer.transport.abort()
+        async with asyncio.timeout(20):
+            while pages.site.streams:
+                await shown(pages, "/tiers")
+        assert await shown(pages, "/tiers")
+    assert [entry for entry in logs if entry["log_level"] == "error"] == []
 
 
 # --- reading ----------------------------------------------------------------------------------------

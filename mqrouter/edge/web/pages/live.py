@@ -64,8 +64,8 @@ class Live:
         )
         self.streams += 1
         try:
-            await response.prepare(call.request)
-            with suppress(ConnectionError):
+            with suppress(ConnectionError):  # the browser may be gone before the first word
+                await response.prepare(call.request)
                 await self._tell(call.request, response)
         finally:
             self.streams -= 1

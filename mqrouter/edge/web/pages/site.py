@@ -65,6 +65,11 @@ class PageSite:
         except ApiError:
             return Caller(Role.NOBODY, "nobody")
 
+    @property
+    def streams(self) -> int:
+        """Pages that follow what changes, now."""
+        return self._live.streams
+
     def close(self) -> None:
         self._live.close()
 
