@@ -123,6 +123,7 @@ class Chromium:
     """One browser with a profile of its own; each tab has its own cookies."""
 
     def __init__(self, folder: Path) -> None:
+        assert shutil.which(PROGRAM), "the pages are tested in a browser: apt-get install chromium"
         sandbox = ["--no-sandbox"] if os.geteuid() == 0 else []
         self._process = Process([PROGRAM, *OPTIONS, *sandbox, f"--user-data-dir={folder}", "about:blank"])
         line = self._process.wait_for_line(lambda text: text.startswith("DevTools listening on "), WAIT_S)
@@ -155,6 +156,11 @@ class Seen:
     weights: dict[str, int] = field(default_factory=dict)
     """Bytes of each answer's content as the page got it, without compression, by URL."""
     loads: int = 0
+
+    @property
+    def weight(self) -> int:
+        """Bytes of all of them together, without the stream that goes on."""
+        return sum(size for url, size in self.weights.items() if not url.endswith("/events"))
 
 
 class Tab:
