@@ -58,6 +58,8 @@ class Trends:
                 await self._sample()
             except StoreError as error:
                 log.warning("trends.store_not_read", error=str(error))
+            except Exception:
+                log.exception("trends.sample_failed")  # no drawing is worth the gateway
             await asyncio.sleep(STEP_S)
 
     async def _sample(self) -> None:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from mqrouter.settings import Settings
 
 AS_OF = "the daemon is not running: why they wait is what was known last"
+REASON_WIDTH = 120  # two tiers and what is wrong with each
 HEADERS = ("ID", "STATE", "AGE", "DEVICE", "ROUTE", "TIER", "WAITS FOR", "NEXT TRY", "TRIES", "REASON")
 
 
@@ -123,6 +124,7 @@ def table(rows: list[dict[str, Any]]) -> str:
             )
             for row in rows
         ],
+        last_width=REASON_WIDTH,
     )
 
 

@@ -8,9 +8,17 @@ from collections.abc import Sequence
 MAX_WIDTH = 48
 
 
-def format_table(headers: Sequence[str], rows: Sequence[Sequence[object]], *, max_width: int | None = MAX_WIDTH) -> str:
-    """Returns left-aligned columns, None shown as a dash, long cells shortened."""
-    cells = [[_cell(value, max_width) for value in row] for row in rows]
+def format_table(
+    headers: Sequence[str],
+    rows: Sequence[Sequence[object]],
+    *,
+    max_width: int | None = MAX_WIDTH,
+    last_width: int | None = None,
+) -> str:
+    """Returns left-aligned columns, None shown as a dash, long cells shortened; `last_width` is the last one's own."""
+    cells = [
+        [_cell(value, max_width) for value in row[:-1]] + [_cell(row[-1], last_width or max_width)] for row in rows
+    ]
     widths = [max(len(line[i]) for line in [list(headers), *cells]) for i in range(len(headers))]
     lines = [headers, *cells]
     return "\n".join(

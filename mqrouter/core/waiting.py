@@ -50,8 +50,12 @@ class Standing:
 
 
 def explained(row: Mapping[str, Any], standing: Standing) -> dict[str, Any]:
-    """Returns a request as it is listed, with `waits_because`: None where it does not wait."""
-    return {**row, "waits_because": why_waiting(row, standing)}
+    """Returns a request as it is listed, with `waits_because`: None where it does not wait.
+
+    `waits_is_current` is false where that is what was known when the daemon ended.
+    """
+    why = why_waiting(row, standing)
+    return {**row, "waits_because": why, "waits_is_current": None if why is None else standing.is_live}
 
 
 def why_waiting(row: Mapping[str, Any], standing: Standing) -> str | None:

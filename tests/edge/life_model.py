@@ -70,6 +70,8 @@ class Model:
     rows: list[Row] = field(default_factory=list)
     packets: dict[int, Request | Refused] = field(default_factory=dict)
     """What came in last under each packet identifier."""
+    is_route_paused: bool = False
+    """Of the one route that all questions take."""
     dropped: set[str] = field(default_factory=set)
     """Ids of the requests that the store dropped to make room."""
 
@@ -169,7 +171,7 @@ class Model:
 
     def claim(self, tier: str, limit: int, chosen: Sequence[Row], now_ms: int) -> None:
         """Takes over the choice, once it is seen to be a right one."""
-        due = [row for row in self.rows if row.is_due_for(tier, now_ms)]
+        due = [row for row in self.rows if row.is_due_for(tier, now_ms)] if not self.is_route_paused else []
         suspects = [row for row in due if row.crashes]
         assert all(row in due for row in chosen), "claimed what was not due"
         assert len(chosen) <= limit

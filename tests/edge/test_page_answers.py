@@ -236,6 +236,10 @@ async def test_page_through_the_forwarded_socket_needs_no_token_and_no_other_sit
         async with local.post("/tiers/order", data=fields, headers=headers) as response:
             assert response.status in (403, 421)
     assert not pages.api.board.paused
+    async with local.get("/v1/requests", headers={"Host": "evil.example:8087"}) as response:
+        assert response.status == 421
+    async with local.post("/v1/pause", headers={"Host": "localhost", "Origin": "https://evil.example"}) as response:
+        assert response.status == 403
     headers = {"Host": "localhost:8087", "Origin": "http://localhost:8087"}
     async with local.post("/tiers/order", data=fields, headers=headers, allow_redirects=False) as response:
         assert response.status == 303

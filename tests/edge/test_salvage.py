@@ -164,6 +164,25 @@ def test_what_tiers_have_cost_is_carried_over(sound: Path, tmp_path: Path, is_by
     assert [tuple(row) for row in rows] == [("hub", 19000, 7, 1.25), ("far", 19000, 1, 0.5)]
 
 
+@pytest.mark.parametrize("is_by_pages", [False, True])
+def test_what_operators_hold_back_is_carried_over(sound: Path, tmp_path: Path, is_by_pages: bool) -> None:
+    path = copied(sound, tmp_path)
+    with closing(open_rw(path)) as db:
+        db.execute("INSERT INTO paused VALUES ('hub', 19000, 'me')")
+        db.execute("INSERT INTO paused_routes VALUES (1, 'frost', 'me', 19000)")
+        (seq,) = db.execute("SELECT min(seq) FROM requests WHERE state = 'received'").fetchone()
+        db.execute("UPDATE requests SET state = 'dropped', dropped_until_ms = 77 WHERE seq = ?", (seq,))
+        db.execute("INSERT INTO history (request, at_ms, event) VALUES (?, 1, 'dropped')", (seq,))
+        db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    overwrite(path, [1 if is_by_pages else pages_of_kind(path, TABLE_LEAF)[5]])
+    _, db = salvaged(path)
+    with closing(db):
+        assert [tuple(row) for row in db.execute("SELECT tier, actor FROM paused")] == [("hub", "me")]
+        assert [tuple(row) for row in db.execute("SELECT route, actor FROM paused_routes")] == [("frost", "me")]
+        row = db.execute("SELECT state, dropped_until_ms FROM requests WHERE seq = ?", (seq,)).fetchone()
+        assert tuple(row) == ("dropped", 77)
+
+
 def test_request_whose_answer_was_lost_is_asked_again(sound: Path, tmp_path: Path) -> None:
     path = copied(sound, tmp_path)
     with closing(sqlite3.connect(path, isolation_level=None)) as db:

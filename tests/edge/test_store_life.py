@@ -294,6 +294,13 @@ class StoreLife(RuleBasedStateMachine):
         if row and row.is_waiting:
             self.model.drop(row, self.now_ms, UNDO_MS)
 
+    @rule()
+    def pause_or_resume_the_route(self) -> None:
+        steer = self.store.resume_route if self.model.is_route_paused else self.store.pause_route
+        self.run(steer("r", "me", self.now_ms))
+        self.model.is_route_paused = not self.model.is_route_paused
+        assert set(self.store.paused_routes) == ({"r"} if self.model.is_route_paused else set())
+
     @precondition(lambda self: any(row.state is State.DROPPED for row in self.model.rows))
     @rule(data=st.data())
     def undo(self, data: st.DataObject) -> None:

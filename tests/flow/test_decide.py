@@ -162,6 +162,18 @@ async def test_route_that_does_not_queue_says_so_only_when_nothing_is_up(
     assert await stage.answers() == [b"error %s: none of edge can be reached" % code]
 
 
+async def test_questions_of_a_paused_route_wait_whatever_it_does_offline(stage: Stage) -> None:
+    stage.with_judge(judge(to=["edge"], when_offline="reject"))
+    stage.board.unreachable("edge", "down")
+    await stage.store.pause_route("cattle", "me", START_MS)
+    async with running(stage.decide.run):
+        await stage.ask("how are the cows")
+        await stage.decided()
+        await settled(stage.database)
+    assert await stage.rows("state, route") == [("pending", "cattle")]
+    assert await stage.store.claim("edge", ["edge"], 1, START_MS) == []
+
+
 @pytest.mark.parametrize("error", [MqrouterError("the model failed"), ZeroDivisionError("a bug")])
 async def test_question_that_breaks_the_embedder_is_answered_and_others_go_on(stage: Stage, error: Exception) -> None:
     stage.embedder.error = error

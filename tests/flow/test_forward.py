@@ -472,6 +472,19 @@ async def test_route_that_rejects_offline_does_not_wait(stage: Stage) -> None:
     assert (await stage.answers())[0].startswith("error offline_rejected: hub: unreachable")
 
 
+async def test_attempt_of_a_route_paused_meanwhile_fails_into_the_queue(stage: Stage) -> None:
+    stage.judge = judge(to=["hub"], when_offline="reject")
+    paused = asyncio.Event()
+    hub = ScriptedTier([paused, UnreachableError("refused")], probes=[False])
+    async with running(stage.lane("hub", hub).run):
+        await stage.queue("a", tiers=("hub",))
+        await until(lambda: hub.calls)
+        await stage.store.pause_route("cattle", "me", stage.clock.now_ms())
+        paused.set()
+        await until(lambda: stage.store.counts[State.PENDING] == 1)
+    assert await stage.answers() == []
+
+
 # --- time -------------------------------------------------------------------------------------------
 
 

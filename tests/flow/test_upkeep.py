@@ -6,13 +6,14 @@ import asyncio
 from typing import Any
 
 import pytest
-from fakes import START_MS, FakeClock, FlakyDatabase, judge, request, running, settled, until
+from fakes import START_MS, FakeClock, FlakyDatabase, judge, order, request, running, settled, until
 
 from mqrouter.core.backoff import Backoff
 from mqrouter.core.breaker import Breaker
 from mqrouter.core.request import Answer
 from mqrouter.core.retry import Waiting
 from mqrouter.core.states import State
+from mqrouter.core.steering import Order, Verb
 from mqrouter.core.timeline import Clocks
 from mqrouter.edge.store.store import Store
 from mqrouter.errors import StoreError, StoreFatalError
@@ -160,6 +161,32 @@ async def test_request_is_not_stuck_with_a_tier_that_went_down(stage: Stage) -> 
         stage.board.unreachable("hub", "gone")
         await stage.pass_time(1.0)
         assert await stage.todo() == ["edge>hub"]
+
+
+async def test_requests_of_a_paused_route_end_only_once_it_goes_on(stage: Stage) -> None:
+    stage.judge = judge(to=["hub"], when_offline="reject")
+    await stage.store.accept([request()], START_MS)
+    (row,) = await stage.store.next_received(1, ())
+    await stage.store.queue_for_tiers(row, ("hub",), route="cattle", confidence=0.5, decision={}, now_ms=START_MS)
+    await stage.store.pause_route("cattle", "me", START_MS)
+    async with running(stage.upkeep.run):
+        stage.board.unreachable("hub", "gone")
+        await stage.pass_time(1.0)
+        assert await stage.states() == ["pending"]
+        await stage.store.resume_route("cattle", "me", START_MS)
+        await stage.pass_time(1.0)
+        assert await stage.states() == ["answered"]
+
+
+async def test_dropped_request_ends_when_its_time_is_over_and_that_is_announced(stage: Stage) -> None:
+    await stage.store.accept([request()], START_MS)
+    (row,) = await stage.store.next_received(1, ())
+    await order(stage.store, row.id, START_MS, Order(Verb.DROP, undo_ms=60_000))
+    async with running(stage.upkeep.run):
+        await stage.pass_time(59.0)
+        assert (await stage.states(), stage.is_answer_announced) == (["dropped"], False)
+        await stage.pass_time(1.0)
+        assert (await stage.states(), stage.is_answer_announced) == (["cancelled"], True)
 
 
 @pytest.mark.parametrize(

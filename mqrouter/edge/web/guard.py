@@ -61,8 +61,7 @@ class Guard:
         """
         peer = _peer_of(request)
         if peer.family == socket.AF_UNIX:
-            if is_page:
-                _check_forwarded(request)
+            _check_forwarded(request)
             return Caller(Role.OPERATOR, _user_of(peer))
         assert self._tcp is not None  # nobody else listens
         host = self._check_host(request, self._tcp)
@@ -99,10 +98,7 @@ class Guard:
     def _check_host(self, request: web.Request, tcp: TcpOptions) -> str:
         """A page that had its own name resolved to this address says that name here (DNS rebinding)."""
         host = request.headers.get(hdrs.HOST, "")
-        try:
-            name = (urlsplit(f"//{host}").hostname or "").rstrip(".")
-        except ValueError:
-            name = ""
+        name = _name_of(host)
         local = request.transport.get_extra_info("sockname") if request.transport is not None else None
         own = {local[0]} if isinstance(local, tuple) else set()  # an address cannot be made to point elsewhere
         if name not in LOOPBACK_NAMES | own | {tcp.host.lower(), *(other.lower() for other in tcp.hosts)}:
@@ -142,13 +138,23 @@ def _peer_of(request: web.Request) -> socket.socket:
 
 
 def _check_forwarded(request: web.Request) -> None:
-    """A browser may reach the unix socket through ssh, and then other sites' pages in it must not."""
+    """A browser may reach the unix socket through ssh, and then other sites' pages in it must not: those have names
+    with dots, and say where they are from when they change something.
+    """
     host = request.headers.get(hdrs.HOST, "")
-    name = host.rpartition(":")[0].strip("[]") if host.rpartition(":")[2].isdecimal() else host.strip("[]")
-    if name.lower() not in LOOPBACK_NAMES | {"mqrouter"}:
+    name = _name_of(host)
+    if "." in name and name not in LOOPBACK_NAMES:
         raise ApiError(421, "wrong_host", "forward the socket to an address of your own machine, as localhost")
     if request.method not in SAFE_METHODS:
         _check_origin(request, host)
+
+
+def _name_of(host: str) -> str:
+    """Returns the name in a Host header, without its port; empty where it cannot be understood."""
+    try:
+        return (urlsplit(f"//{host}").hostname or "").rstrip(".")
+    except ValueError:
+        return ""
 
 
 def _check_origin(request: web.Request, host: str) -> None:

@@ -53,7 +53,10 @@ class Filter(Model):
 
 
 class PageQuery(Filter):
-    sort: Sort = Sort.NEWEST
+    sort: Sort = Field(
+        Sort.NEWEST,
+        description="priority (who is served next), expiry and attempts list what waits for a decision or a tier",
+    )
     limit: int = Field(50, ge=1, le=MAX_PAGE)
     after: int | None = Field(None, ge=0, le=MAX_SEQ, description="`next` of the page before")
 
@@ -67,7 +70,7 @@ class ActionsQuery(Model):
 
 
 class Requests(BaseModel):
-    """One page, without the texts."""
+    """One page, without the texts; `waits_because` says why each waits right now."""
 
     requests: list[dict[str, Any]]
     next: int | None = Field(description="null at the end; a page may be empty and still have one: look on there")
