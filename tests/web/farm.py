@@ -12,6 +12,7 @@ from typing import Any
 from chromium import Tab
 from harness import Requester, Site, free_port, poll, running_site
 
+PATIENCE_S = 60.0
 OPERATOR, VIEWER = "operator-token-of-the-farm", "viewer-token-of-the-farm"
 CONFIG = """
 [http]
@@ -54,7 +55,7 @@ class Farm:
             ids = [row["id"] for row in self.of(device) if row["state"] == state]
             return ids if len(ids) >= number else None
 
-        return poll(found, lambda: f"{number} {state} of {device} in {self.of(device)}")
+        return poll(found, lambda: f"{number} {state} of {device} in {self.of(device)}", PATIENCE_S)
 
     @property
     def pending(self) -> int:
