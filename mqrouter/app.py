@@ -15,6 +15,7 @@ import structlog
 
 from mqrouter import __version__, logs, wiring
 from mqrouter.config import Loaded
+from mqrouter.console import Console
 from mqrouter.core import feedback
 from mqrouter.core.commands import CommandTopics
 from mqrouter.core.rate import DeviceRates
@@ -37,6 +38,8 @@ from mqrouter.edge.store.store import Policy, Store
 from mqrouter.edge.system import LoopMonitor, ServiceManager, SystemClock, machine_clocks, minute_of_day
 from mqrouter.edge.trainer import Trainer
 from mqrouter.edge.web import api
+from mqrouter.edge.web.pages.site import PageSite
+from mqrouter.edge.web.pages.sources import Sources
 from mqrouter.edge.web.server import WebServer
 from mqrouter.errors import ConfigError, ErrorCode, MqrouterError, Problem, RequestError
 from mqrouter.flow.attempt import Attempts
@@ -48,6 +51,7 @@ from mqrouter.flow.decide import Decide
 from mqrouter.flow.deliver import Deliver, Publication
 from mqrouter.flow.desk import Desk
 from mqrouter.flow.events import Events
+from mqrouter.flow.explain import Explain
 from mqrouter.flow.feedback import Feedbacks
 from mqrouter.flow.forward import Lane
 from mqrouter.flow.intake import Intake
@@ -69,7 +73,9 @@ from mqrouter.gauges import Gauges
 from mqrouter.log_file import LogLimits
 from mqrouter.notices import Notices
 from mqrouter.report import Report
+from mqrouter.routing.registry import strategy_names
 from mqrouter.settings import LocalTier, LogSettings, Settings
+from mqrouter.trends import Trends
 
 log = structlog.get_logger("daemon")
 
@@ -129,6 +135,7 @@ class Daemon:
             self.exposition = Exposition(self._metrics, gauges, gauges.refresh)
             self._desk = await self._build_desk(stack)
             self._build_bulletin()
+            self._trends = Trends(self._report, self._metrics, Sensors())
             log.info(
                 "daemon.started", version=__version__, pid=os.getpid(), recovered=recovery.released, dead=recovery.dead
             )
@@ -292,7 +299,7 @@ class Daemon:
 
     def _build_bulletin(self) -> None:
         settings = self._settings
-        notices = Notices(
+        self._notices = notices = Notices(
             started=settings,
             clock=self._clock,
             store=self._store,
@@ -379,7 +386,28 @@ class Daemon:
             errands={"purge": self._purge, "vacuum": self._vacuum, "feedback": self._feedback},
         )
         routes.append(api.metrics_route(self.exposition.content, self.exposition.content_type))
-        return WebServer(wiring.web_options(settings), routes, self._clock.monotonic_s)
+        options = wiring.web_options(settings)
+        site = PageSite(self._sources(), options.tcp, self._clock.monotonic_s)
+        return WebServer(options, routes, self._clock.monotonic_s, site)
+
+    def _sources(self) -> Sources:
+        """What the pages show."""
+        console = Console(self._report, self._notices, lambda: self._loaded, self._trends.oldest_ms)
+        explain = Explain(
+            lambda: None if self._decide is None else self._decide.judge, lambda: self._embedder, self._board
+        )
+        return Sources(
+            gateway=self._settings.gateway.name,
+            desk=self._desk,
+            trends=self._trends,
+            status=self.status,
+            snapshot=console.snapshot,
+            info=console.info,
+            explain=explain.explain,
+            strategies=lambda: sorted(strategy_names()),
+            settings=console.settings,
+            models=console.models,
+        )
 
     # --- starting -----------------------------------------------------------------------------------
 
@@ -404,6 +432,7 @@ class Daemon:
                 "commands": self._commands.run,
                 "upkeep": self._upkeep.run,
                 "room": self._room.run,
+                "trends": self._trends.run,
                 "check": self._database.check,
             }
         )

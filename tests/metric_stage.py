@@ -55,7 +55,8 @@ class MetricStage:
             "lag_ms": lambda share: 0.0,
             "memory": SimpleNamespace(resident_mb=lambda pid: 206.0 if pid == 77 else None),
         }
-        self.gauges = Gauges(Report(**parts), Space(database), Sensors(sys), lambda: True, {"exported": 7})
+        self.report, self.sensors = Report(**parts), Sensors(sys)
+        self.gauges = Gauges(self.report, Space(database), self.sensors, lambda: True, {"exported": 7})
         self.exposition = Exposition(self.metrics, self.gauges, self.gauges.refresh)
 
     def tell_everything(self) -> None:

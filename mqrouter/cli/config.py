@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,8 +11,7 @@ import click
 from mqrouter.cli.common import config_option, echo_json, load_or_exit
 
 if TYPE_CHECKING:
-    from mqrouter.config import Loaded, Origin
-    from mqrouter.config.toml_positions import KeyPath
+    from mqrouter.config import Loaded
 
 
 @click.group("config")
@@ -72,32 +70,8 @@ def _document(loaded: Loaded, *, origins: bool) -> object:
 
 def _lines(loaded: Loaded, *, origins: bool) -> Iterator[str]:
     """Yields one `key = value` per setting; a comment for one that is not set, as TOML has no null."""
-    from mqrouter.config.keys import dotted, value_at
+    from mqrouter.config.listing import entries
 
-    plain = loaded.settings.model_dump(mode="json", exclude_none=True)
-    for path, origin in _keys(loaded).items():
-        comment = f"  # {origin}" if origins else ""
-        try:
-            yield f"{dotted(path)} = {_toml(value_at(plain, path))}{comment}"
-        except LookupError:
-            yield f"# {dotted(path)} is not set"
-
-
-def _keys(loaded: Loaded) -> dict[KeyPath, Origin]:
-    """Returns the keys one can write on a line: a dotted key cannot reach into an array."""
-    keys: dict[KeyPath, Origin] = {}
-    for path, origin in loaded.origins.items():
-        depth = next((depth for depth, key in enumerate(path) if isinstance(key, int)), len(path))
-        keys.setdefault(path[:depth], origin)
-    return keys
-
-
-def _toml(value: object) -> str:
-    match value:
-        case list():
-            return f"[{', '.join(map(_toml, value))}]"
-        case dict():
-            pairs = ", ".join(f"{_toml(str(key))} = {_toml(inner)}" for key, inner in value.items())
-            return f"{{ {pairs} }}" if pairs else "{}"
-    # JSON's numbers, booleans and texts are TOML's, but for DEL, which TOML wants escaped.
-    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+    for entry in entries(loaded):
+        comment = f"  # {entry.origin}" if origins else ""
+        yield f"# {entry.key} is not set" if entry.value is None else f"{entry.key} = {entry.value}{comment}"

@@ -107,6 +107,24 @@ class Metrics:
     def delivered(self, tier: str | None, elapsed_s: float) -> None:
         self._total.labels(tier or NO_NAME).observe(elapsed_s)
 
+    def answered_within(self) -> dict[str, dict[float, float]]:
+        """Returns, by tier, how many answers took at most so many seconds since the start; infinity counts all."""
+        found: dict[str, dict[float, float]] = {}
+        for family in self._attempt.collect():
+            for sample in family.samples:
+                if sample.name.endswith("_bucket") and sample.labels["outcome"] == "answered":
+                    found.setdefault(sample.labels["tier"], {})[float(sample.labels["le"])] = sample.value
+        return found
+
+    def decided_routes(self) -> dict[str, float]:
+        """Returns how many questions went to each route since the start."""
+        found: dict[str, float] = {}
+        for family in self._decisions.collect():
+            for sample in family.samples:
+                if sample.name.endswith("_total"):
+                    found[sample.labels["route"]] = found.get(sample.labels["route"], 0.0) + sample.value
+        return found
+
     def lagged(self, lag_s: float) -> None:
         """The event loop was so late."""
         self._lag.observe(lag_s)

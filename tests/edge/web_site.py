@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from itertools import count
@@ -21,7 +21,7 @@ from mqrouter.edge.store.reader import Reader
 from mqrouter.edge.store.store import Store
 from mqrouter.edge.web import api
 from mqrouter.edge.web.options import TcpOptions, WebOptions
-from mqrouter.edge.web.server import WebServer
+from mqrouter.edge.web.server import Site, WebServer
 from mqrouter.flow.bring_in import BringIn
 from mqrouter.flow.desk import Desk
 from mqrouter.flow.tiers import TierBoard
@@ -94,7 +94,14 @@ class Api:
 
 
 @asynccontextmanager
-async def serving(store: Store, folder: Path, clock: FakeClock, tcp: TcpOptions | None = TOKENS) -> AsyncIterator[Api]:
+async def serving(
+    store: Store,
+    folder: Path,
+    clock: FakeClock,
+    tcp: TcpOptions | None = TOKENS,
+    build: Callable[[Desk, TierBoard], Site] | None = None,
+) -> AsyncIterator[Api]:
+    """`build` makes the pages that are served too."""
     await store.set_anchor(Anchor(START_MS, CLOCKS))
     await store.recover(START_MS, ("hub", "edge"))
     breakers = {name: Breaker(5, Backoff(1.0, 60.0)) for name in ("hub", "edge")}
@@ -138,7 +145,9 @@ async def serving(store: Store, folder: Path, clock: FakeClock, tcp: TcpOptions 
             desk, status=status, why_not_ready=lambda: found[0].reasons, errands={"purge": errand}, bring_in=bring_in
         )
         async with (
-            WebServer(WebOptions(path, tcp), routes, clock.monotonic_s) as server,
+            WebServer(
+                WebOptions(path, tcp), routes, clock.monotonic_s, None if build is None else build(desk, board)
+            ) as server,
             aiohttp.ClientSession() as session,
             aiohttp.ClientSession("http://mqrouter", connector=aiohttp.UnixConnector(str(path))) as local,
         ):

@@ -13,7 +13,7 @@ from benchmarks.report import Figure, print_json, print_table
 
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # as the daemon does, before numpy loads
 
-NAMES = ("accept", "decide", "roundtrip", "upstream", "startup", "memory", "queue", "scrape", "drain")
+NAMES = ("accept", "decide", "roundtrip", "upstream", "startup", "memory", "queue", "scrape", "drain", "api", "pages")
 
 
 @click.command("bench")

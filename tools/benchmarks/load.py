@@ -47,7 +47,7 @@ def ask_all(port: int, topic: str, reply_topic: str, payloads: Iterable[bytes], 
             done.set()
 
     client.on_message = answered
-    with _Subscribed(client, port, reply_topic):
+    with Subscribed(client, port, reply_topic):
         begun = time.perf_counter()
         for number, payload in enumerate(asked):
             free.acquire()
@@ -76,7 +76,7 @@ def echo_all(port: int, topic: str, reply_topic: str, payload: bytes, count: int
             done.set()
 
     client.on_message = returned
-    with _Subscribed(client, port, reply_topic):
+    with Subscribed(client, port, reply_topic):
         begun = time.perf_counter()
         for _ in range(count):
             free.acquire()
@@ -91,7 +91,7 @@ def wait_for_retained(port: int, topic: str) -> None:
     seen = threading.Event()
     client = paho.Client(CallbackAPIVersion.VERSION2, protocol=paho.MQTTv5)
     client.on_message = lambda *_: seen.set()
-    with _Subscribed(client, port, topic):
+    with Subscribed(client, port, topic):
         if not seen.wait(10):
             raise SystemExit(f"bench: nobody said {topic}")
 
@@ -102,7 +102,7 @@ def publish_all(port: int, topic: str, payload: bytes, count: int, *, window: in
     client = paho.Client(CallbackAPIVersion.VERSION2, protocol=paho.MQTTv5)
     client.max_inflight_messages_set(0)
     client.on_publish = lambda *_: free.release()
-    with _Subscribed(client, port, "bench/nothing"):
+    with Subscribed(client, port, "bench/nothing"):
         for _ in range(count):
             free.acquire()
             client.publish(topic, payload, qos=1)
@@ -115,7 +115,7 @@ def _send_at_once(_client: Any, _data: Any, opened: Any) -> None:
     opened.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
 
-class _Subscribed:
+class Subscribed:
     def __init__(self, client: paho.Client, port: int, topic: str) -> None:
         self._client, self._port, self._topic = client, port, topic
 

@@ -20,7 +20,7 @@ from typing import Any
 from mqrouter.cli.daemon import DaemonDownError, call_daemon
 
 ROOT = Path(__file__).parents[2]
-WAIT_S = 30.0
+WAIT_S = 120.0
 PAUSE_S = 0.01
 
 GATEWAY = """
@@ -121,7 +121,9 @@ def gateway(config: Path, *, module: str = "benchmarks.stub_gateway") -> Iterato
     """The daemon in a process of its own, ready."""
     with process([sys.executable, "-m", module, str(config)]) as child:
         socket_path = config.parent / "data" / "control.sock"
-        _wait_for(lambda: bool(status_of(socket_path).get("ready")), "the daemon")
+        _wait_for(lambda: child.poll() is not None or bool(status_of(socket_path).get("ready")), "the daemon")
+        if child.poll() is not None:
+            raise SystemExit(f"bench: the daemon ended with {child.returncode}")
         yield child
 
 

@@ -22,7 +22,7 @@ def measure(*, share: float) -> list[Figure]:
     asked = list(distinct_questions(int(QUESTIONS * share)))
     with workplace() as folder, broker(folder) as port:
         config = gateway_config(folder, port, threads=threads)
-        raw_per_s = asyncio.run(_raw_per_s(config, asked[: len(asked) // 4]))
+        raw_per_s = asyncio.run(raw_embeddings_per_s(config, asked[: len(asked) // 4]))
         with gateway(config):
             payloads = [question.encode() for question in asked]
             result = ask_all(port, "mqrouter/farm/ask/bench", "bench/answers", payloads, window=WINDOW)
@@ -36,7 +36,7 @@ def measure(*, share: float) -> list[Figure]:
     ]
 
 
-async def _raw_per_s(config: Path, asked: list[str]) -> float:
+async def raw_embeddings_per_s(config: Path, asked: list[str]) -> float:
     embedder, _ = wiring.embedder(load(config, {}).settings)
     await embedder.start()
     try:

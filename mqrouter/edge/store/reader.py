@@ -13,6 +13,7 @@ from mqrouter.core.records import Seq
 from mqrouter.core.steering import Order, Outcome, Selection, Sort
 from mqrouter.core.timeline import Clocks
 from mqrouter.edge.store import reading, search
+from mqrouter.edge.store.decisions import page_of_decisions
 from mqrouter.edge.store.orders import preview
 from mqrouter.errors import StoreError
 
@@ -22,19 +23,25 @@ T = TypeVar("T")
 class Reader:
     """Every method reads what is true at one moment. Raises StoreError where the file cannot be read.
 
-    Use as an async context manager; `clocks` are the machine's.
+    Use as an async context manager; `clocks` are the machine's. The connection stays open, for opening one and reading
+    the schema takes longer than most looks.
     """
 
     def __init__(self, path: Path, clocks: Callable[[], Clocks]) -> None:
         self._path = path
         self._clocks = clocks
+        self._db: sqlite3.Connection | None = None
 
     async def __aenter__(self) -> Reader:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="store.reader")
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        self._thread.shutdown(wait=False, cancel_futures=True)
+        """What is being read is cut short. Closed before the writer is: the last one to close removes the log file."""
+        if self._db is not None:
+            self._db.interrupt()
+        await asyncio.get_running_loop().run_in_executor(self._thread, self._close)
+        self._thread.shutdown(wait=False)
 
     async def page(
         self, wanted: Selection, *, limit: int, sort: Sort, after: Seq | None
@@ -44,6 +51,18 @@ class Reader:
         def look(db: sqlite3.Connection) -> tuple[list[dict[str, Any]], Seq | None]:
             now = reading.gateway_now(db, self._clocks())
             page = reading.page_of(db, wanted, limit=limit, now=now, sort=sort, after=after)
+            return page.rows, page.next
+
+        return await self._read(look)
+
+    async def decisions(
+        self, wanted: Selection, *, limit: int, after: Seq | None
+    ) -> tuple[list[dict[str, Any]], Seq | None]:
+        """Returns requests, newest first, with what was decided of each, and the number to go on after."""
+
+        def look(db: sqlite3.Connection) -> tuple[list[dict[str, Any]], Seq | None]:
+            now = reading.gateway_now(db, self._clocks())
+            page = page_of_decisions(db, wanted, limit=limit, now=now, after=after)
             return page.rows, page.next
 
         return await self._read(look)
@@ -80,11 +99,25 @@ class Reader:
         return await self._read(lambda db: reading.stats(db, reading.gateway_now(db, self._clocks())))
 
     async def _read(self, look: Callable[[sqlite3.Connection], T]) -> T:
-        def read() -> T:
-            with reading.open_read_only(self._path) as db:
-                return look(db)
-
         try:
-            return await asyncio.get_running_loop().run_in_executor(self._thread, read)
+            return await asyncio.get_running_loop().run_in_executor(self._thread, self._look, look)
         except (sqlite3.Error, OSError) as error:
             raise StoreError(f"{self._path} cannot be read: {error}") from error
+
+    def _look(self, look: Callable[[sqlite3.Connection], T]) -> T:
+        """In the thread. After an error the next look opens the file anew: it may be another one by then."""
+        if self._db is None:
+            self._db = reading.connect_read_only(self._path)
+        try:
+            self._db.execute("BEGIN")
+            found = look(self._db)
+            self._db.execute("COMMIT")
+        except BaseException:
+            self._close()
+            raise
+        return found
+
+    def _close(self) -> None:
+        if self._db is not None:
+            self._db.close()
+            self._db = None

@@ -9,7 +9,7 @@ import json
 import os
 import sqlite3
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,8 +30,12 @@ COLUMNS = (
 )
 
 LAST_FAILURE = (
-    "SELECT note FROM history WHERE request = ? AND event = 'pending' AND note LIKE '%: %' ORDER BY seq DESC LIMIT 1"
+    "SELECT note FROM history WHERE request = requests.seq AND event = 'pending' AND note LIKE '%: %'"
+    " ORDER BY seq DESC LIMIT 1"
 )
+# What is over did not end of the failures before.
+FAILURE = f"CASE state WHEN 'pending' THEN ({LAST_FAILURE}) END AS failure"
+SUMMARIES = f"SELECT {COLUMNS}, {FAILURE} FROM requests WHERE seq IN (SELECT value FROM json_each(?))"
 
 WAITING_BY_TURN = "requests INDEXED BY requests_droppable WHERE state IN ('received', 'pending')"
 BEFORE_BY_PRIORITY = f"SELECT count(*) FROM (SELECT 1 FROM {WAITING_BY_TURN} AND priority > ? LIMIT ?)"
@@ -50,17 +54,23 @@ class Page:
 @contextmanager
 def open_read_only(path: Path) -> Iterator[sqlite3.Connection]:
     """Raises OSError where there is no database, or none this user may see; sqlite3.Error where it cannot be read."""
+    db = connect_read_only(path)
+    try:
+        db.execute("BEGIN")  # all that is read here is of one moment
+        yield db
+    finally:
+        db.close()
+
+
+def connect_read_only(path: Path) -> sqlite3.Connection:
+    """Raises OSError where there is no database, or none this user may see; sqlite3.Error where it cannot be read."""
     path.stat()
     # Who may not write beside the file can read it all the same while nobody writes: then there is no log beside it.
     is_quiet = not path.with_name(path.name + "-wal").exists() and not os.access(path.parent, os.W_OK)
     mode = "immutable=1" if is_quiet else "mode=ro"
     db = sqlite3.connect(f"file:{quote(str(path))}?{mode}", uri=True, timeout=5.0, isolation_level=None)
     db.row_factory = sqlite3.Row
-    try:
-        db.execute("BEGIN")  # all that is read here is of one moment
-        yield db
-    finally:
-        db.close()
+    return db
 
 
 def gateway_now(db: sqlite3.Connection, clocks: Clocks) -> Now:
@@ -87,25 +97,19 @@ def page_of(
 ) -> Page:
     """Returns requests from after number `after` on."""
     found = find(db, wanted, limit=limit, now_ms=now.ms, sort=sort, after=after)
-    return Page([_read_summary(db, seq, now) for seq in found.seqs], found.next)
+    return Page(read_summaries(db, found.seqs, now), found.next)
 
 
-def _read_summary(db: sqlite3.Connection, seq: Seq, now: Now) -> dict[str, Any]:
-    row = db.execute(f"SELECT {COLUMNS} FROM requests WHERE seq = ?", (seq,)).fetchone()
-    return _summary(row, _last_failure(db, row), now)
-
-
-def _last_failure(db: sqlite3.Connection, row: sqlite3.Row) -> str | None:
-    if row["state"] != "pending":
-        return None  # it is over, and what went before did not decide how
-    found = db.execute(LAST_FAILURE, (row["seq"],)).fetchone()
-    return None if found is None else str(found["note"])
+def read_summaries(db: sqlite3.Connection, seqs: Sequence[Seq], now: Now) -> list[dict[str, Any]]:
+    """Returns them in this order, from one statement: each costs a wait for the interpreter while the loop is busy."""
+    found = {row["seq"]: _summary(row, now) for row in db.execute(SUMMARIES, (json.dumps(seqs),))}
+    return [found[seq] for seq in seqs]
 
 
 def show_request(db: sqlite3.Connection, request_id: str, now: Now) -> dict[str, Any] | None:
     """Returns everything about one request, found by its id or by the requester's own (then the latest)."""
     row = db.execute(
-        "SELECT * FROM requests WHERE seq = coalesce("
+        f"SELECT *, {FAILURE} FROM requests WHERE seq = coalesce("
         "(SELECT seq FROM requests WHERE id = :id),"
         " (SELECT seq FROM requests WHERE client_id = :id ORDER BY seq DESC LIMIT 1))",
         {"id": request_id},
@@ -117,7 +121,7 @@ def show_request(db: sqlite3.Connection, request_id: str, now: Now) -> dict[str,
         "SELECT state, payload, topic, tries, is_provisional FROM outbox WHERE request = ?", (row["seq"],)
     ).fetchone()
     is_waiting = row["state"] in ("received", "pending")
-    return _summary(row, _last_failure(db, row), now) | {
+    return _summary(row, now) | {
         "waiting_before": waiting_before(db, row["id"]) if is_waiting else None,
         "topic": row["topic"],
         "reply_topic": row["reply_topic"],
@@ -224,14 +228,14 @@ def oldest_pending_ms(db: sqlite3.Connection) -> int | None:
     return min((row["received_at_ms"] for row in oldest if row is not None), default=None)
 
 
-def _summary(row: sqlite3.Row, failure: str | None, now: Now) -> dict[str, Any]:
+def _summary(row: sqlite3.Row, now: Now) -> dict[str, Any]:
     return {
         "id": row["id"],
         "client_id": row["client_id"],
         "state": row["state"],
         "reason": row["reason"],
-        "detail": row["detail"] or failure,
-        "last_failure": failure,
+        "detail": row["detail"] or row["failure"],
+        "last_failure": row["failure"],
         "is_suspect": row["crashes"] > 0,
         "device": row["device"],
         "route": row["route"],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import ssl
 from functools import partial
@@ -73,4 +74,6 @@ def _why_not_connected(error: aiohttp.ClientConnectorError) -> str:
         return f"the certificate of {place} is not accepted: {reason}; ca_file names the authority of your own servers"
     if isinstance(error, aiohttp.ClientSSLError):
         return f"no TLS with {place}: {getattr(cause, 'reason', None) or cause}; is it a server of https?"
+    if cause.errno is not None and cause.errno > 0:  # asyncio's text says the address again; look-ups have others
+        return f"cannot connect to {place}: {os.strerror(cause.errno)}"
     return f"cannot connect to {place}: {cause.strerror or cause}"

@@ -52,6 +52,8 @@ class Route:
     """What it says where all went well; without it any JSON object."""
     is_described: bool = True
     """Whether it stands in the OpenAPI document: a page for people does not."""
+    is_page: bool = False
+    """Whether it is for people: a browser's session counts, and errors are pages too."""
 
     @property
     def name(self) -> str:
@@ -62,12 +64,17 @@ class Route:
     async def call(self, request: web.Request, caller: Caller) -> object:
         for value in request.match_info.values():
             _check_text(value)
-        query = None if self.query is None else _from_query(self.query, request.query)
+        query = None if self.query is None else from_query(self.query, request.query)
         body = None if self.body is None else await _from_body(self.body, request)
         return await self.handler(Call(request, caller, query, body))
 
 
-def _from_query(model: type[ModelT], given: MultiMapping[str]) -> ModelT:
+def page(method: str, path: str, role: Role, handler: Handler, summary: str) -> Route:
+    """Returns the route of a page for people."""
+    return Route(method, path, role, handler, summary, is_described=False, is_page=True)
+
+
+def from_query(model: type[ModelT], given: MultiMapping[str]) -> ModelT:
     """Raises ApiError for what is unknown, given twice, or out of range."""
     lists = {name for name, field in model.model_fields.items() if _takes_several(field.annotation)}
     values: dict[str, object] = {}

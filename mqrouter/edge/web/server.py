@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
-from typing import Any
+from typing import Any, Protocol
 
 import structlog
 from aiohttp import web
@@ -25,16 +25,41 @@ MAX_PATH_BYTES = 107  # sun_path in unix(7), less its terminating NUL
 CODES = {400: "bad_request", 404: "not_found", 405: "method_not_allowed", 413: "too_large"}
 
 
+class Site(Protocol):
+    """The pages for people."""
+
+    @property
+    def guard(self) -> Guard: ...
+
+    @property
+    def routes(self) -> Sequence[Route]: ...
+
+    async def error_page(self, request: web.Request, error: ApiError) -> web.Response:
+        """Returns what a browser is shown."""
+        ...
+
+    def close(self) -> None:
+        """Streams end: nobody waits for them."""
+        ...
+
+
 class WebServer:
     """Use as an async context manager.
 
     An address that is taken does not stop the gateway, whose work is the queue: `error` says so, and so does the log.
     """
 
-    def __init__(self, options: WebOptions, routes: Sequence[Route], monotonic_s: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        options: WebOptions,
+        routes: Sequence[Route],
+        monotonic_s: Callable[[], float],
+        site: Site | None = None,
+    ) -> None:
         self._options = options
-        self._routes = [*routes, self._described(routes)]
-        self._guard = Guard(options.tcp, monotonic_s)
+        self._site = site
+        self._routes = [*routes, self._described(routes), *(() if site is None else site.routes)]
+        self._guard = Guard(options.tcp, monotonic_s) if site is None else site.guard
         self.error: str | None = None
         self.port: int | None = None
         """Of TCP, while it listens there."""
@@ -81,18 +106,35 @@ class WebServer:
         log.info("http.listening", host=tcp.host, port=self.port)
 
     def _app(self) -> web.Application:
-        app = web.Application(middlewares=[_answer_errors], client_max_size=self._options.max_body_bytes)
+        app = web.Application(middlewares=[self._answer_errors], client_max_size=self._options.max_body_bytes)
         app.on_response_prepare.append(_add_headers)
+        app.on_shutdown.append(self._close_site)
         for route in self._routes:
             app.router.add_route(route.method, route.path, self._handler(route))
         return app
 
     def _handler(self, route: Route) -> Handler:
         async def handle(request: web.Request) -> web.StreamResponse:
-            found = await route.call(request, self._guard.admit(request, route.role))
+            found = await route.call(request, self._guard.admit(request, route.role, is_page=route.is_page))
             return found if isinstance(found, web.StreamResponse) else web.json_response(found)
 
         return handle
+
+    async def _close_site(self, _app: web.Application) -> None:
+        if self._site is not None:
+            self._site.close()
+
+    @web.middleware
+    async def _answer_errors(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        """Whoever asked hears what to do, and never what is inside; browsers as a page."""
+        try:
+            return await handler(request)
+        except Exception as error:
+            found = _told(error, request)
+            is_read = not request.path.startswith("/v1/") and "text/html" in request.headers.get("Accept", "")
+            if self._site is None or not is_read:
+                return found.response()
+            return await self._site.error_page(request, found)
 
     def _described(self, routes: Sequence[Route]) -> Route:
         async def describe(_call: Call) -> dict[str, Any]:
@@ -113,24 +155,17 @@ async def _add_headers(_request: web.Request, response: web.StreamResponse) -> N
         response.headers.setdefault(name, value)
 
 
-@web.middleware
-async def _answer_errors(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Whoever asked hears what to do, and never what is inside."""
-    try:
-        return await handler(request)
-    except ApiError as error:
-        return error.response()
-    except RequestError as error:
-        return ApiError(400, error.code, error.message).response()
-    except StoreError as error:
-        log.error("http.store_failed", error=str(error))
-        return ApiError(503, "store_failed", f"the database cannot do this now: {error}").response()
-    except web.HTTPException as error:
-        allow = {"Allow": error.headers["Allow"]} if "Allow" in error.headers else None
-        code = CODES.get(error.status, "error")
-        return ApiError(error.status, code, error.reason, headers=allow).response()
-    except Exception as error:
-        log.exception("http.request_failed", method=request.method, route=str(request.rel_url.path)[:200])
-        return ApiError(
-            500, "internal", f"this is a fault of mqrouter ({type(error).__name__}): see its log"
-        ).response()
+def _told(error: Exception, request: web.Request) -> ApiError:
+    match error:
+        case ApiError():
+            return error
+        case RequestError():
+            return ApiError(400, error.code, error.message)
+        case StoreError():
+            log.error("http.store_failed", error=str(error))
+            return ApiError(503, "store_failed", f"the database cannot do this now: {error}")
+        case web.HTTPException():
+            allow = {"Allow": error.headers["Allow"]} if "Allow" in error.headers else None
+            return ApiError(error.status, CODES.get(error.status, "error"), error.reason, headers=allow)
+    log.error("http.request_failed", method=request.method, route=str(request.rel_url.path)[:200], exc_info=error)
+    return ApiError(500, "internal", f"this is a fault of mqrouter ({type(error).__name__}): see its log")

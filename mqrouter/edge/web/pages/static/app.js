@@ -1,0 +1,124 @@
+// The pages are whole without this; with it they follow what changes.
+"use strict";
+(() => {
+  const body = document.body;
+  const say = document.getElementById("live-state");
+  const FAST_MS = 4000, SLOW_MS = 15000, POLL_MS = 10000;
+  let waitMs = FAST_MS, skewMs = 0, source = null, poller = 0, told = "", dirty = false, fastAt = 0, slowAt = Date.now(), busy = false;
+
+  const tell = (text) => { if (say && say.textContent !== text) say.textContent = text; };
+
+  function age(seconds) {
+    for (const [unit, length] of [["d", 86400], ["h", 3600], ["min", 60]])
+      if (seconds >= length) return `${(seconds / length).toFixed(1)} ${unit}`;
+    return `${Math.max(0, Math.round(seconds))} s`;
+  }
+
+  function put(element, text) {
+    if (element.textContent === text) return;
+    element.textContent = text;
+    element.classList.remove("changed");
+    void element.offsetWidth;
+    element.classList.add("changed");
+  }
+
+  function show(state) {
+    if (state.trouble) return tell(state.trouble);
+    skewMs = Date.now() - state.now_ms;
+    for (const element of document.querySelectorAll("[data-v]")) {
+      const value = element.dataset.v.split(".").reduce((found, name) => found?.[name], state);
+      if (value !== undefined && value !== null) put(element, String(value));
+    }
+    const { now_ms, ...rest } = state;
+    const text = JSON.stringify(rest);
+    if (told && text !== told) dirty = true;
+    told = text;
+    refresh();
+  }
+
+  // A part somebody is working in stays as it is.
+  const inUse = (part) =>
+    (part.contains(document.activeElement) && /^(INPUT|SELECT|TEXTAREA|BUTTON|SUMMARY|A)$/.test(document.activeElement.tagName)) ||
+    part.querySelector("input:checked") !== null;
+
+  async function refresh() {
+    const now = Date.now();
+    const fast = dirty && now - fastAt >= waitMs, slow = now - slowAt >= SLOW_MS;
+    const wanted = [...document.querySelectorAll("[data-live]")].filter((part) =>
+      (part.dataset.live === "slow" ? slow : fast) && !inUse(part));
+    if (busy || document.hidden || !wanted.length) return;
+    busy = true;
+    if (fast) { fastAt = now; dirty = false; }
+    if (slow) slowAt = now;
+    try {
+      const answer = await fetch(location.href, { headers: { Accept: "text/html" } });
+      if (answer.redirected && new URL(answer.url).pathname === "/login") return location.reload();
+      if (!answer.ok) return;
+      const fresh = new DOMParser().parseFromString(await answer.text(), "text/html");
+      for (const part of wanted) {
+        const next = fresh.getElementById(part.id);
+        if (!next || inUse(part) || next.innerHTML === part.innerHTML) continue;
+        const open = [...part.querySelectorAll("details[open][id]")].map((one) => one.id);
+        part.replaceChildren(...[...next.childNodes].map((node) => document.importNode(node, true)));
+        for (const id of open) document.getElementById(id)?.setAttribute("open", "");
+      }
+      selection();
+    } catch { /* the next change tries again */ } finally {
+      busy = false;
+      waitMs = Math.max(FAST_MS, 10 * (Date.now() - now));  // a slow link is for whoever works on it
+    }
+  }
+
+  async function poll() {
+    try {
+      const answer = await fetch(body.dataset.poll);
+      if (answer.status === 401) return location.reload();  // the session is over
+      if (!answer.ok) return tell("not live: the gateway does not answer");
+      show(await answer.json());
+      tell("live, asked every 10 s");
+    } catch { tell("not live: the gateway cannot be reached"); }
+  }
+
+  function stop() {
+    source?.close();
+    source = null;
+    clearInterval(poller);
+    poller = 0;
+  }
+
+  function start() {
+    if (!body.dataset.stream || document.hidden || source || poller) return;
+    if (!window.EventSource) { poller = setInterval(poll, POLL_MS); poll(); return; }
+    source = new EventSource(body.dataset.stream);
+    source.onopen = () => tell("live");
+    source.onmessage = (event) => { tell("live"); show(JSON.parse(event.data)); };
+    source.onerror = () => {
+      tell("not live: connecting again");
+      if (source?.readyState === EventSource.CLOSED) { stop(); poller = setInterval(poll, POLL_MS); poll(); }
+    };
+  }
+
+  function selection() {
+    const all = document.getElementById("select-page");
+    if (!all || !all.hidden) return;
+    all.hidden = false;
+    const boxes = () => document.querySelectorAll("#rows input[name=id]");
+    all.addEventListener("change", () => boxes().forEach((box) => { box.checked = all.checked; }));
+  }
+
+  document.addEventListener("visibilitychange", () => (document.hidden ? stop() : start()));
+  addEventListener("pagehide", stop);
+  addEventListener("pageshow", start);
+  document.addEventListener("submit", (event) => {
+    if (event.target.dataset.sent) return event.preventDefault();
+    if (event.target.method === "post") event.target.dataset.sent = "1";
+  });
+  addEventListener("pageshow", () => document.querySelectorAll("form[data-sent]").forEach((form) => delete form.dataset.sent));
+  setInterval(() => {
+    for (const element of document.querySelectorAll("[data-since]"))
+      element.textContent = age((Date.now() - skewMs - Number(element.dataset.since)) / 1000);
+    if (source || poller) refresh();
+  }, 1000);
+  selection();
+  start();
+})();

@@ -1,0 +1,58 @@
+"""Who has logged in with a browser: by the id in their cookie, which is not the token and ends with the process."""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+from collections import OrderedDict
+from collections.abc import Callable
+
+from aiohttp import web
+
+from mqrouter.edge.web.options import Role
+
+IDLE_S = 12 * 3600.0
+MAX_SESSIONS = 100
+
+
+class Sessions:
+    """`gateway` is in the cookie's name: a browser sends it to every port of a host, so of two gateways that are
+    looked at through one machine each must know its own.
+    """
+
+    def __init__(self, gateway: str, monotonic_s: Callable[[], float]) -> None:
+        self.cookie = f"mqrouter_{hashlib.sha256(gateway.encode()).hexdigest()[:8]}"
+        self._monotonic_s = monotonic_s
+        self._open: OrderedDict[str, tuple[Role, float]] = OrderedDict()
+
+    def open(self, role: Role, response: web.Response, *, is_secure: bool) -> None:
+        """The response brings the browser a session of this role."""
+        if len(self._open) >= MAX_SESSIONS:
+            self._open.popitem(last=False)  # the one that was silent for longest
+        name = secrets.token_urlsafe(24)
+        self._open[name] = (role, self._monotonic_s())
+        response.set_cookie(
+            self.cookie, name, httponly=True, samesite="Strict", secure=is_secure, path="/", max_age=int(IDLE_S)
+        )
+
+    def id_of(self, request: web.Request) -> str | None:
+        """Returns the id of the request's session, where it is one; to be kept secret as the token is."""
+        name = request.cookies.get(self.cookie)
+        return name if name is not None and self.role_of(request) is not Role.NOBODY else None
+
+    def role_of(self, request: web.Request) -> Role:
+        name = request.cookies.get(self.cookie, "")
+        role, seen_s = self._open.get(name, (Role.NOBODY, 0.0))
+        if role is Role.NOBODY:
+            return role
+        now_s = self._monotonic_s()
+        if now_s - seen_s > IDLE_S:
+            del self._open[name]
+            return Role.NOBODY
+        self._open[name] = (role, now_s)
+        self._open.move_to_end(name)
+        return role
+
+    def close(self, request: web.Request, response: web.Response) -> None:
+        self._open.pop(request.cookies.get(self.cookie, ""), None)
+        response.del_cookie(self.cookie, path="/", httponly=True, samesite="Strict")
