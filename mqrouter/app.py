@@ -16,7 +16,6 @@ import structlog
 from mqrouter import __version__, logs, wiring
 from mqrouter.config import Loaded
 from mqrouter.console import Console
-from mqrouter.core import feedback
 from mqrouter.core.commands import CommandTopics
 from mqrouter.core.rate import DeviceRates
 from mqrouter.core.request import Incoming, RequestId
@@ -41,7 +40,7 @@ from mqrouter.edge.web import api
 from mqrouter.edge.web.pages.site import PageSite
 from mqrouter.edge.web.pages.sources import Sources
 from mqrouter.edge.web.server import WebServer
-from mqrouter.errors import ConfigError, ErrorCode, MqrouterError, Problem, RequestError
+from mqrouter.errors import ConfigError, MqrouterError, Problem
 from mqrouter.flow.attempt import Attempts
 from mqrouter.flow.auto_tune import AutoTune
 from mqrouter.flow.bring_in import BringIn
@@ -50,6 +49,7 @@ from mqrouter.flow.commands import Commands, RouteOrders
 from mqrouter.flow.decide import Decide
 from mqrouter.flow.deliver import Deliver, Publication
 from mqrouter.flow.desk import Desk
+from mqrouter.flow.errands import Errands
 from mqrouter.flow.events import Events
 from mqrouter.flow.explain import Explain
 from mqrouter.flow.feedback import Feedbacks
@@ -378,12 +378,13 @@ class Daemon:
             answered=self._answered,
             traces=self._traces,
         )
+        errands = Errands(self._room, self._store, self._desk, self._clock, lambda: self._loaded.settings.routes)
         routes = api.routes(
             self._desk,
             bring_in=bring_in.bring_in,
             status=self.status,
             why_not_ready=self._why_not_ready,
-            errands={"purge": self._purge, "vacuum": self._vacuum, "feedback": self._feedback},
+            errands=errands.by_name(),
         )
         routes.append(api.metrics_route(self.exposition.content, self.exposition.content_type))
         options = wiring.web_options(settings)
@@ -576,40 +577,6 @@ class Daemon:
     def _why_not_ready(self) -> list[str]:
         """Returns why no questions are taken or decided; tiers that are down are no reason, since they queue."""
         return self._report.degraded() if self.ready.is_set() else ["starting", *self._report.degraded()]
-
-    async def _purge(self, options: Mapping[str, str], actor: str) -> dict[str, Any]:
-        older_than_s = float(options.get("older_than_s", 0))
-        done = await self._room.purge(int(1000 * older_than_s))
-        target = f"{done['purged']} finished more than {older_than_s:g} s ago"
-        await self._store.record_action("purge", target, actor, self._clock.now_ms())
-        return done
-
-    async def _feedback(self, options: Mapping[str, str], actor: str) -> dict[str, Any]:
-        """Raises RequestError where it cannot be understood."""
-        request_id = options.get("id", "")
-        found = feedback.checked(
-            request_id,
-            options.get("verdict"),
-            options.get("route"),
-            options.get("note"),
-            self._loaded.settings.routes,
-            source=feedback.Source.OPERATOR,
-            device=None,
-        )
-        shown = await self._desk.show(request_id, with_text=False)
-        if shown is not None and (why_not := feedback.why_not_judged(found.verdict, shown)) is not None:
-            raise RequestError(ErrorCode.BAD_REQUEST, why_not)
-        now_ms = self._clock.now_ms()
-        (known,) = await self._store.record_feedback([found], now_ms)
-        if known is not None:
-            await self._store.record_action("feedback", f"{known} {found.verdict}", actor, now_ms)
-        return {"request": known, "verdict": str(found.verdict), "route": found.right_route}
-
-    async def _vacuum(self, _options: Mapping[str, str], actor: str) -> dict[str, Any]:
-        done = await self._room.vacuum()
-        if done["is_done"]:
-            await self._store.record_action("vacuum", "database", actor, self._clock.now_ms())
-        return done
 
     def _status_line(self) -> str:
         return self._report.line()

@@ -295,6 +295,10 @@ class FeedbackStore(Protocol):
     async def record_feedback(self, found: Sequence[Feedback], now_ms: int) -> list[RequestId | None]: ...
 
 
+class Recording(FeedbackStore, Protocol):
+    async def record_action(self, action: str, target: str, actor: str, now_ms: int) -> None: ...
+
+
 class Steering(Protocol):
     """What operators change."""
 
