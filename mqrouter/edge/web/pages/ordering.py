@@ -67,29 +67,32 @@ class Ordering:
         given = DEFAULTS | {name: fields[name] for name in DEFAULTS if name in fields}
         given["tier"] = given["tier"] or next(iter(self._desk.tiers()), "")
         order = self._order(verb, given)
-        if fields.get("step") == "do" or (verb in HARMLESS and len(meant.ids) == 1 and not meant.is_all):
-            text, meant = await self._carry_out(order, meant, call.caller.actor)
-            if meant.after is None:
-                return self._back(back, text)
-        else:
-            text = None
+        is_alone = verb in HARMLESS and len(meant.ids) == 1 and not meant.is_all
+        if fields.get("step") != "do" and not is_alone:
+            return await self._confirmation(call, order, meant, given, back)
+        text, left = await self._carry_out(order, meant, call.caller.actor)
+        if left is None:
+            return self._back(back, text)
+        return await self._confirmation(call, order, left, given, back, so_far=text)
+
+    async def _confirmation(
+        self, call: Call, order: Order, meant: Meant, given: dict[str, str], back: str, *, so_far: str | None = None
+    ) -> web.Response:
+        """Returns the page that says what would change, with what the verb needs and the button that does it."""
         outcomes, more = await self._preview(order, meant, call.caller.actor)
         return await self._render.page(
             call.request,
             call.caller,
             "order.html",
-            VERB_NAMES[verb],
-            verb=str(verb),
+            VERB_NAMES[order.verb],
+            verb=str(order.verb),
             verb_names={str(one): name for one, name in VERB_NAMES.items()},
             given=given,
             tiers=self._desk.tiers(),
-            ids=meant.ids,
-            filter=meant.filter,
-            is_all=meant.is_all,
-            after=meant.after,
-            so_far=text,
+            meant=meant,
+            so_far=so_far,
             back=back,
-            target=str(order) if verb in (Verb.MOVE, Verb.PRIORITY, Verb.TTL) else "",
+            target=str(order) if order.verb in (Verb.MOVE, Verb.PRIORITY, Verb.TTL) else "",
             matched=len(outcomes),
             changed=sum(outcome.is_changed for outcome in outcomes),
             more=more,
@@ -126,17 +129,17 @@ class Ordering:
         outcomes, after = await self._desk.order_all(order, meant.selection, actor, is_dry=True, after=meant.after)
         return outcomes, after is not None
 
-    async def _carry_out(self, order: Order, meant: Meant, actor: str) -> tuple[str, Meant]:
-        """Returns what became of it, as a sentence, and what is left to do: nothing where it has no `after`."""
+    async def _carry_out(self, order: Order, meant: Meant, actor: str) -> tuple[str, Meant | None]:
+        """Returns what became of it, as a sentence, and what is left to do."""
         if not meant.is_all:
-            return summary(order, await self._desk.order(order, meant.ids, actor)), meant
+            return summary(order, await self._desk.order(order, meant.ids, actor)), None
         done: list[Outcome] = []
         after, end_s = meant.after, time.monotonic() + AT_ONCE_S
         while True:
             outcomes, after = await self._desk.order_all(order, meant.selection, actor, is_dry=False, after=after)
             done += outcomes
             if after is None or time.monotonic() > end_s:
-                return summary(order, done), replace(meant, after=after)
+                return summary(order, done), None if after is None else replace(meant, after=after)
 
     async def hold(self, call: Call) -> web.Response:
         """A tier, a route, or with neither named every tier; to resume all is to resume the routes too."""
