@@ -496,6 +496,18 @@ async def test_stream_tells_what_changed_and_ends_with_the_server(store: Store, 
             pass
 
 
+async def test_stream_begins_with_what_is_true_as_it_opens(pages: Pages) -> None:
+    await pages.api.ask("GET", "/live", token=VIEWER)  # taken, and kept for a while
+    await pages.api.queue("a")
+    async with (
+        asyncio.timeout(20),
+        pages.session.get(pages.api.url + "/events", headers={"Authorization": f"Bearer {VIEWER}"}) as response,
+    ):
+        while not (line := await response.content.readline()).startswith(b"data: "):
+            assert line, "the stream ended"
+    assert json.loads(line[6:])["requests"]["pending"] == 1
+
+
 async def test_streams_are_few_and_gone_with_their_browsers(pages: Pages, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("mqrouter.edge.web.pages.live.MAX_STREAMS", 2)
     headers = {"Authorization": f"Bearer {VIEWER}"}

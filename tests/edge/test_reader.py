@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import sqlite3
+import threading
 from pathlib import Path
 
 import pytest
@@ -85,3 +87,33 @@ async def test_nothing_is_left_beside_the_file_when_both_are_closed(tmp_path: Pa
         await reader.stats()
         assert path.with_name("other.db-wal").exists()
     assert not path.with_name("other.db-wal").exists()
+
+
+async def test_what_several_wait_for_is_looked_up_once_and_anew_for_who_comes_later(
+    store: Store, tmp_path: Path
+) -> None:
+    looks: list[str] = []
+    begun, goes_on = threading.Event(), threading.Event()
+
+    def clocks() -> Clocks:
+        looks.append("look")
+        begun.set()
+        assert goes_on.wait(60)
+        return CLOCKS
+
+    async with Reader(tmp_path / "mqrouter.db", clocks) as reader, asyncio.TaskGroup() as group:
+
+        def ask(device: str | None = None) -> asyncio.Task[list[str]]:
+            return group.create_task(all_pages(reader, Selection(device=device), Sort.NEWEST, 50))
+
+        early = ask()
+        await asyncio.to_thread(begun.wait, 60)
+        await fill(store, 3)  # after the first look began
+        late = [ask(), ask(), ask("d"), ask()]
+        await asyncio.sleep(0)
+        goes_on.set()
+        assert [len(await task) for task in late] == [3, 3, 3, 3]
+        assert len(await early) <= 3
+        assert len(looks) == 3
+        assert len(await ask()) == 3
+        assert len(looks) == 4

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 from collections.abc import Callable
 from importlib import import_module
 
 import click
+from chromium import PROGRAM
 
 from benchmarks.report import Figure, print_json, print_table
 
@@ -28,6 +30,8 @@ def main(names: tuple[str, ...], is_json: bool, peer: str | None, quick: bool) -
     Example:
       tools/bench accept decide --json
     """
+    if "pages" in (names or NAMES) and shutil.which(PROGRAM) is None:
+        raise click.UsageError("pages needs a browser: apt-get install chromium, or name the others")
     figures: list[Figure] = []
     for name in names or NAMES:
         measure: Callable[..., list[Figure]] = import_module(f"benchmarks.{name}").measure

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import http.client
-import shutil
 import time
 from pathlib import Path
 from urllib.parse import urlencode
 
-from chromium import PROGRAM, Chromium
+from chromium import Chromium
 
 from benchmarks.parts import broker, free_port, gateway, gateway_config, workplace
 from benchmarks.queue import LISTINGS, fill
@@ -30,8 +29,6 @@ VISITED = {
 
 
 def measure(*, share: float) -> list[Figure]:
-    if shutil.which(PROGRAM) is None:
-        raise SystemExit("bench: pages needs a browser: apt-get install chromium")
     size, looks = int(SIZE * share), max(3, int(LOOKS * share))
     with workplace() as folder, broker(folder) as port:
         web_port = free_port()

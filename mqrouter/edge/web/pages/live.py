@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from typing import Any
@@ -74,6 +75,7 @@ class Live:
     async def _tell(self, request: web.Request, response: web.StreamResponse) -> None:
         await response.write(f"retry: {RETRY_MS}\n\n".encode())
         told, told_s = "", _now_s()
+        self._taken_s = -math.inf  # the page may be newer than what was taken last, and must not be set back
         while not self._closing.is_set() and request.transport is not None and not request.transport.is_closing():
             now_s = _now_s()
             state = await self._state_or_trouble()
