@@ -25,6 +25,7 @@ COMPONENTS = frozenset(
         "store",
         "tier",
         "traces",
+        "trends",
         "upkeep",
         "upstream",
     }

@@ -275,7 +275,7 @@ class StoreLife(RuleBasedStateMachine):
         row = self.drawn_row(data)
         found = self.run(cancel(self.store, row.id if row else "nobody", self.now_ms))
         assert found == (row and row.state)
-        if row and row.is_active:
+        if row and row.state in OPEN:
             self.model.finish(row, State.CANCELLED, self.now_ms, reason=ErrorCode.CANCELLED)
 
     @rule(data=st.data())
