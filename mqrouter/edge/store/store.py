@@ -350,9 +350,13 @@ class Store:
         await self._database.write(lambda db: steering.resume(db, tier, actor, now_ms))
 
     async def pause_route(self, route: str, actor: str, now_ms: int) -> None:
-        self.paused_routes.setdefault(route, Pause(now_ms, actor))  # before anything else of it is claimed
+        pause = Pause(now_ms, actor)
+        self.paused_routes.setdefault(route, pause)  # before anything else of it is claimed
         try:
-            await self._database.write(lambda db: steering.pause_route(db, route, actor, now_ms))
+            await self._database.write(
+                lambda db: steering.pause_route(db, route, actor, now_ms),
+                committed=lambda: self.paused_routes.setdefault(route, pause),  # one resumed it just before
+            )
         except StoreError:
             self.paused_routes = await self._database.read(steering.paused_routes)
             raise
