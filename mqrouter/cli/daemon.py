@@ -111,16 +111,31 @@ def reason_of(body: dict[str, Any]) -> str:
 
 
 @contextmanager
-def open_database(path: Path) -> Iterator[sqlite3.Connection]:
-    """The database, read-only; ends the process with a message where that cannot be."""
+def open_database(path: Path, *, is_any: bool = False) -> Iterator[sqlite3.Connection]:
+    """The database, read-only; ends the process with a message where that cannot be.
+
+    With `is_any` also one of an earlier mqrouter, in which not everything can be looked up.
+    """
     from mqrouter.edge.store.reading import open_read_only
 
     try:
         with saying_why_not(path), open_read_only(path) as db:
+            if not is_any and _is_earlier(db):
+                click.echo(f"mqrouter: {path} is of an earlier mqrouter: start the daemon, which updates it", err=True)
+                raise SystemExit(Exit.UNAVAILABLE)
             yield db
     except sqlite3.Error as error:
         click.echo(f"mqrouter: {path} cannot be read: {error}", err=True)
         raise SystemExit(Exit.NOPERM if "unable to open" in str(error) else Exit.UNAVAILABLE) from error
+
+
+def _is_earlier(db: sqlite3.Connection) -> bool:
+    from mqrouter.edge.store.schema import is_earlier
+
+    try:
+        return is_earlier(db)
+    except sqlite3.DatabaseError:
+        return False  # damaged: whoever looks says so
 
 
 @contextmanager

@@ -100,7 +100,7 @@ def backup(config: Path | None, file: Path, is_forced: bool) -> None:
     if file.exists() and not is_forced:
         click.echo(f"mqrouter: {file} exists: name another, or use --force", err=True)
         raise SystemExit(Exit.USAGE)
-    with open_database(settings.database):
+    with open_database(settings.database, is_any=True):
         pass  # says what the matter is where it cannot be read
     try:
         size = back_up(settings.database, file, _show_progress)

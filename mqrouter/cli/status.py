@@ -56,7 +56,7 @@ def _from_database(path: Path) -> dict[str, Any]:
     with suppress(PermissionError):  # `open_database` says what to do about that
         if not path.exists():
             return {"requests": {}, "oldest_waiting_s": None}
-    with open_database(path) as db:
+    with open_database(path, is_any=True) as db:
         oldest_ms = oldest_pending_ms(db)
         oldest_s = None if oldest_ms is None else round((gateway_now(db, machine_clocks()).ms - oldest_ms) / 1000, 1)
         return {"requests": count_by_state(db), "oldest_waiting_s": oldest_s}

@@ -11,7 +11,7 @@ from mqrouter.config import Loaded, Origin
 from mqrouter.config.keys import dotted, value_at
 from mqrouter.config.toml_positions import KeyPath
 
-_CREDENTIALS = re.compile(r"(://)[^/@\s\"]+@")
+_CREDENTIALS = re.compile(r"(://)[^/?#\s\"]+@")  # a password may have an @ in it
 
 
 @dataclass(frozen=True, slots=True)

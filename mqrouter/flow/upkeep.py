@@ -52,6 +52,7 @@ class Upkeep:
         """Tier lists known to have no tier that is up."""
         self._paused: frozenset[str] = frozenset()
         """Routes that wait on an operator's order."""
+        self._brought_back = 0
         self._answered = answered
         self._purge_at_s = 0.0
         self._anchor: Anchor | None = None
@@ -130,9 +131,10 @@ class Upkeep:
         judge, paused = self._judge(), frozenset(self._store.paused_routes)
         if judge is None:
             return
-        if not self._paused <= paused:  # a route goes on: its tiers may have gone down meanwhile
-            self._down.clear()
-        self._paused = paused
+        brought_back = self._store.brought_back
+        if not self._paused <= paused or brought_back != self._brought_back:
+            self._down.clear()  # a route or a dropped request goes on: its tiers may have gone down meanwhile
+        self._paused, self._brought_back = paused, brought_back
         for todo in tuple(self._store.todo_lists):
             if self._board.first_available(split_tiers(todo)) is not None:
                 self._down.discard(todo)

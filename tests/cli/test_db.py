@@ -78,6 +78,18 @@ def test_check_of_garbage_fails_and_says_why(database: Path) -> None:
     assert result.exit_code == Exit.FAILED and "not a database" in result.stderr
 
 
+@pytest.mark.parametrize("arguments", [("queue", "list"), ("queue", "stats"), ("db", "check"), ("queue", "show", "r1")])
+def test_database_of_an_earlier_version_is_not_called_damaged(database: Path, arguments: tuple[str, ...]) -> None:
+    with closing(open_rw(database)) as db:
+        db.execute("DROP INDEX requests_dropped")
+        db.execute("ALTER TABLE requests DROP COLUMN dropped_until_ms")
+        db.execute("PRAGMA user_version = 8")
+    done = run(*arguments)
+    assert done.exit_code == Exit.UNAVAILABLE
+    assert done.output == f"mqrouter: {database} is of an earlier mqrouter: start the daemon, which updates it\n"
+    assert run("db", "backup", "copy.db").exit_code == Exit.OK, "before an update is when it is wanted"
+
+
 def test_backup_makes_a_file_and_spares_another(database: Path) -> None:
     assert run("db", "backup", "copy.db").exit_code == Exit.OK
     assert number_of_requests(Path("copy.db")) == ROWS

@@ -21,6 +21,7 @@ from mqrouter.edge.web.options import Role
 
 PAGES = ("/", "/?span=day", "/queue", "/decisions", "/explain", "/tiers", "/config", "/actions")
 MAX_WEIGHT = 60_000
+CHARSETS = ("utf-7", "utf-16", "idna", "nothing")
 HOSTILE = "<script>alert(1)</script>\"'><img src=x onerror=alert(2)>\u202e{{ 7*7 }}"
 
 
@@ -182,7 +183,9 @@ async def test_viewer_changes_nothing_and_reads_no_texts(pages: Pages) -> None:
         text = await shown(pages, path, None)
         assert "<button name=" not in text and "log in with the operator&#39;s token" in text, path
         assert "what says" not in text
+        assert 'name="text"' not in text
     assert (await pages.get(f"/queue/{name}?text=1"))[0] == 403
+    assert (await pages.get("/queue?text=what"))[0] == 403
     for path, fields in (("/queue/order", {"verb": "cancel", "id": name, "step": "do"}), ("/tiers/order", {})):
         assert (await pages.post(path, hidden(text) | fields))[0] == 403
     assert pages.api.store.counts["pending"] == 1
@@ -209,8 +212,9 @@ async def test_every_page_that_changes_something_needs_operator_and_form_token(p
         for headers in ({"Origin": "https://evil.example"}, {"Origin": "null"}, {"Sec-Fetch-Site": "cross-site"}):
             status, text = await pages.post(route.path, fields, headers=headers)
             assert (status, "another site" in text.lower()) == (403, True), route.path
-        status, _ = await pages.post(route.path, json.dumps(fields), headers={"Content-Type": "application/json"})
-        assert status == 415
+        for kind in ("application/json", *(f"application/x-www-form-urlencoded; charset={name}" for name in CHARSETS)):
+            status, _ = await pages.post(route.path, json.dumps(fields), headers={"Content-Type": kind})
+            assert status == 415, kind
     assert pages.api.store.counts["pending"] == 1
 
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import pwd
 import re
+import socket
 import stat
 from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
 from pathlib import Path
 
 import pytest
@@ -170,6 +173,22 @@ async def test_taken_address_leaves_the_socket(api: Api, tmp_path: Path) -> None
     async with WebServer(taken, [], Moment().monotonic_s) as other:
         assert "in use" in str(other.error)
         assert (tmp_path / "other.sock").is_socket()
+
+
+async def test_reader_of_nothing_does_not_hold_up_a_stop(store: Store, tmp_path: Path) -> None:
+    async with AsyncExitStack() as stack:
+        api = await stack.enter_async_context(serving(store, tmp_path, Moment(), NO_TOKENS))
+        await api.queue(*(f"{number} {'x' * 200}" for number in range(400)))
+        loop, reader = asyncio.get_running_loop(), stack.enter_context(socket.socket())
+        reader.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
+        reader.setblocking(False)
+        await loop.sock_connect(reader, ("127.0.0.1", api.server.port))
+        await loop.sock_sendall(reader, 30 * b"GET /v1/requests?limit=500 HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        await loop.sock_recv(reader, 1)
+        for _ in range(100):  # meanwhile there is no more room for what is sent
+            assert (await api.ask("GET", "/livez", token=None))[0] == 200
+        async with asyncio.timeout(30):  # aiohttp's own limits add up to 120 s
+            await api.server.__aexit__()
 
 
 async def test_socket_with_too_long_a_name_is_a_matter_of_the_configuration(tmp_path: Path) -> None:

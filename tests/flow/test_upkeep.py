@@ -178,6 +178,21 @@ async def test_requests_of_a_paused_route_end_only_once_it_goes_on(stage: Stage)
         assert await stage.states() == ["answered"]
 
 
+async def test_request_that_may_not_wait_ends_when_it_is_brought_back_and_its_tier_is_down(stage: Stage) -> None:
+    stage.judge = judge(to=["hub"], when_offline="reject")
+    await stage.store.recover(START_MS, ("hub",))
+    await stage.store.accept([request()], START_MS)
+    (row,) = await stage.store.next_received(1, ())
+    await stage.store.queue_for_tiers(row, ("hub",), route="cattle", confidence=0.5, decision={}, now_ms=START_MS)
+    await order(stage.store, row.id, START_MS, Order(Verb.DROP, undo_ms=60_000))
+    async with running(stage.upkeep.run):
+        stage.board.unreachable("hub", "gone")
+        await stage.pass_time(1.0)
+        await order(stage.store, row.id, START_MS, Order(Verb.UNDO))
+        await stage.pass_time(1.0)
+        assert await stage.states() == ["answered"]
+
+
 async def test_dropped_request_ends_when_its_time_is_over_and_that_is_announced(stage: Stage) -> None:
     await stage.store.accept([request()], START_MS)
     (row,) = await stage.store.next_received(1, ())

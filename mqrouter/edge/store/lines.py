@@ -35,8 +35,9 @@ class Lines:
             self.add(tiers, route)
 
     def of(self, todo_lists: Collection[str], paused: Collection[str]) -> list[Line]:
-        """Returns the lines of these tier lists, less those of `paused` routes."""
-        return [(todo, route) for todo, route in self.lines if todo in todo_lists and route not in paused]
+        """Returns the lines of these tier lists, less those of `paused` routes; from any thread, whoever adds some."""
+        lines = tuple(self.lines)  # in one step of the interpreter: a set that grows is not iterated
+        return [(todo, route) for todo, route in lines if todo in todo_lists and route not in paused]
 
 
 def lines_of(db: sqlite3.Connection) -> Lines:

@@ -75,6 +75,8 @@ class Store:
         self._lines = Lines()
         self.paused_routes: dict[str, Pause] = {}
         """Nobody works on their questions, which wait."""
+        self.brought_back = 0
+        """Dropped requests that were brought back since the start."""
 
     @property
     def todo_lists(self) -> set[str]:
@@ -327,7 +329,10 @@ class Store:
                 steering.record(db, str(order), named, actor, now_ms)
             return done
 
-        return await self._move(change)
+        done = await self._move(change)
+        if order.verb is Verb.UNDO:
+            self.brought_back += sum(outcome.is_changed for outcome in done)
+        return done
 
     async def hold(self, tier: str, until_ms: int) -> None:
         """The tier asked to be left alone: that holds after a restart too."""
@@ -350,9 +355,13 @@ class Store:
         await self._database.write(lambda db: steering.resume(db, tier, actor, now_ms))
 
     async def pause_route(self, route: str, actor: str, now_ms: int) -> None:
-        self.paused_routes.setdefault(route, Pause(now_ms, actor))  # before anything else of it is claimed
+        pause = Pause(now_ms, actor)
+        self.paused_routes.setdefault(route, pause)  # before anything else of it is claimed
         try:
-            await self._database.write(lambda db: steering.pause_route(db, route, actor, now_ms))
+            await self._database.write(
+                lambda db: steering.pause_route(db, route, actor, now_ms),
+                committed=lambda: self.paused_routes.setdefault(route, pause),  # one resumed it just before
+            )
         except StoreError:
             self.paused_routes = await self._database.read(steering.paused_routes)
             raise

@@ -145,6 +145,12 @@ def metrics_route(content: Callable[[], Awaitable[bytes]], content_type: str) ->
     return Route("GET", "/metrics", Role.VIEWER, metrics, "Metrics for Prometheus.", is_described=False)
 
 
+def check_may_search(call: Call, query: models.PageQuery) -> None:
+    """Raises ApiError where a viewer looks for a text: guess by guess, what is found tells all of it."""
+    if query.text is not None and call.caller.role < Role.OPERATOR:
+        raise ApiError(403, "forbidden", "to look for a text needs the operator's token, as the texts do")
+
+
 class _Api:
     def __init__(
         self,
@@ -176,6 +182,7 @@ class _Api:
 
     async def page(self, call: Call) -> object:
         query: models.PageQuery = call.query
+        check_may_search(call, query)
         rows, after = await self._desk.page(query.selection(), limit=query.limit, sort=query.sort, after=query.after)
         return {"requests": rows, "next": after}
 

@@ -46,7 +46,9 @@ class Filter(Model):
     older_than_s: Seconds | None = Field(None, description="seconds since it came in, at least")
     newer_than_s: Seconds | None = Field(None, description="seconds since it came in, at most")
     error: Text | None = Field(None, description="part of how it ended or failed, upper or lower case")
-    text: Text | None = Field(None, description="part of the question as it came in, upper or lower case")
+    text: Text | None = Field(
+        None, description="part of the question as it came in, upper or lower case: needs the operator's token"
+    )
 
     def selection(self) -> Selection:
         return Selection(

@@ -22,6 +22,8 @@ from mqrouter.errors import ConfigError, Problem, RequestError, StoreError
 log = structlog.get_logger("http")
 
 MAX_PATH_BYTES = 107  # sun_path in unix(7), less its terminating NUL
+STOP_TIMEOUT_S = 1.0
+"""For an answer that somebody is being sent when the daemon stops, and once more for its handler to end."""
 CODES = {400: "bad_request", 404: "not_found", 405: "method_not_allowed", 413: "too_large"}
 
 
@@ -72,7 +74,9 @@ class WebServer:
         """Raises ConfigError where the socket cannot be there at all."""
         check(self._options)
         async with AsyncExitStack() as stack:
-            runner = web.AppRunner(self._app(), access_log=None, handle_signals=False, logger=wire_log())
+            runner = web.AppRunner(
+                self._app(), access_log=None, handle_signals=False, logger=wire_log(), shutdown_timeout=STOP_TIMEOUT_S
+            )
             await runner.setup()
             stack.push_async_callback(runner.cleanup)
             await self._listen_here(runner)

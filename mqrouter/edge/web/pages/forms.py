@@ -33,7 +33,7 @@ class FormTokens:
     async def read(self, call: Call) -> MultiDict[str]:
         """Returns the fields. Raises ApiError where they do not come from a page of ours."""
         request = call.request
-        if request.content_type != FORM:
+        if request.content_type != FORM or (request.charset or "utf-8").lower() != "utf-8":
             raise ApiError(415, "unsupported_type", "send the form of the page")
         fields = MultiDict((name, str(value)) for name, value in (await request.post()).items())
         given = fields.get("csrf", "").encode()

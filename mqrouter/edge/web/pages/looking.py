@@ -12,6 +12,7 @@ from multidict import MultiDict, MultiMapping
 from mqrouter.core.answer_signals import describe, parse_judged
 from mqrouter.core.states import State
 from mqrouter.core.steering import APPLIES, Sort, Verb
+from mqrouter.edge.web.api import check_may_search
 from mqrouter.edge.web.errors import ApiError
 from mqrouter.edge.web.models import Filter, PageQuery
 from mqrouter.edge.web.options import Role
@@ -89,6 +90,7 @@ class Looking:
         if wanted := given.get("request", "").strip():
             return web.Response(status=303, headers={"Location": f"/queue/{quote(wanted, safe='')}"})
         query = query_of(given)
+        check_may_search(call, query)
         rows, after = await self._desk.page(query.selection(), limit=query.limit, sort=query.sort, after=query.after)
         return await self._render.page(
             call.request,
