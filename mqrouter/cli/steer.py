@@ -86,6 +86,8 @@ def undo(**given: Any) -> None:
 def retry(**given: Any) -> None:
     """Try pending requests again at once, with all their tiers. Needs the running daemon. ID as for `show`.
 
+    Tiers that are down are looked at anew at once, too.
+
     \b
     Examples:
       mqrouter queue retry 5a1b0c2d3e4f5061
