@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Collection, Iterator
+from contextlib import suppress
 from dataclasses import asdict
 from getpass import getuser
 from itertools import chain
@@ -42,7 +43,9 @@ def command(config: Path | None, *, as_json: bool) -> None:
     except ConfigError as error:
         _reject(error.problems, as_json=as_json)
     settings = loaded.settings
-    found = chain(_folder_problems(settings), _head_problems(settings), _trace_problems(settings))
+    found = chain(
+        _folder_problems(settings), _head_problems(settings), _trace_problems(settings), _token_problems(settings)
+    )
     if wrong := [loaded.problem(path, message) for path, message in found]:
         _reject(wrong, as_json=as_json)
     warnings = [loaded.problem(path, message) for path, message in _warnings(loaded.settings)]
@@ -101,6 +104,18 @@ def _trace_problems(settings: Settings) -> Iterator[tuple[KeyPath, str]]:
 
     if (why := why_missing()) is not None:
         yield ("traces", "enabled"), why
+
+
+def _token_problems(settings: Settings) -> Iterator[tuple[KeyPath, str]]:
+    from mqrouter.settings import why_no_token
+
+    http = settings.http
+    for key, reference in (("viewer_token", http.viewer_token), ("operator_token", http.operator_token)):
+        if reference is None or not http.enabled:
+            continue
+        with suppress(LookupError):  # a warning of its own: this user may not be the one who has it
+            if (why := why_no_token(reference.resolve())) is not None:
+                yield ("http", key), why
 
 
 def _warnings(settings: Settings) -> Iterator[tuple[KeyPath, str]]:

@@ -26,8 +26,8 @@ def command(config: Path | None) -> None:
     socket_path = load_or_exit(config).settings.control_socket
     try:
         status, body = ask_daemon(socket_path, "GET", "/metrics")
-    except DaemonDownError as error:
-        click.echo(f"mqrouter: the daemon is not running: {error}", err=True)
+    except DaemonDownError:
+        click.echo("mqrouter: the daemon is not running; start it with `mqrouter run`", err=True)
         raise SystemExit(Exit.UNAVAILABLE) from None
     if status != OK:
         click.echo(f"mqrouter: the daemon answered {status}: its log says why", err=True)

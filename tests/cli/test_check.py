@@ -117,6 +117,20 @@ def test_secret_that_leads_nowhere_is_a_warning_with_its_place() -> None:
     )
 
 
+@pytest.mark.parametrize("content", ["", "\n", "changeme\n"])
+def test_token_that_the_daemon_would_refuse_is_a_problem(tmp_path: Path, content: str) -> None:
+    token = tmp_path / "operator.token"
+    token.write_text(content)
+    http = f'[http]\noperator_token = {{ file = "{token}" }}\n'
+
+    result = check(VALID + http)
+
+    assert result.exit_code == Exit.CONFIG
+    said = "http.operator_token: a token has at least 16 characters: make one by chance"
+    assert result.stderr == f"mqrouter.toml:13:1: {said}\n"
+    assert check(VALID + http + "enabled = false\n").exit_code == Exit.OK
+
+
 def test_secret_itself_is_never_shown(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("BROKER_PASSWORD", "hunter2")
     result = check(VALID + '[mqtt]\npassword = { env = "BROKER_PASSWORD" }\n', "--json")
