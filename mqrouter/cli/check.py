@@ -30,7 +30,8 @@ def command(config: Path | None, *, as_json: bool) -> None:
     """Check the configuration: offline, changing nothing.
 
     Every problem is one line, file:line:column: key: what is wrong; the exit code is 78 then. A warning is
-    something that can still be mended while the daemon runs: a model not pulled yet, a secret not set.
+    something that may be otherwise where the daemon runs, or can be mended while it does: a secret not set here, a
+    model not pulled yet.
 
     \b
     Example:
@@ -119,7 +120,7 @@ def _token_problems(settings: Settings) -> Iterator[tuple[KeyPath, str]]:
 
 
 def _warnings(settings: Settings) -> Iterator[tuple[KeyPath, str]]:
-    """Yields what the daemon can start without, and will miss."""
+    """Yields what the daemon may start without, and will miss, or has elsewhere."""
     yield from _model_warnings(settings)
     yield from _secret_warnings(settings)
     yield from _disk_warnings(settings)
@@ -181,8 +182,8 @@ def _secret_warnings(settings: Settings) -> Iterator[tuple[KeyPath, str]]:
         if isinstance(value, Secret):
             try:
                 value.resolve()
-            except LookupError as error:
-                yield path, str(error)
+            except LookupError as error:  # the service may well have what this user has not
+                yield path, f"{error}; without it the daemon does not start"
 
 
 def _disk_warnings(settings: Settings) -> Iterator[tuple[KeyPath, str]]:

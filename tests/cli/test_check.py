@@ -113,7 +113,8 @@ def test_secret_that_leads_nowhere_is_a_warning_with_its_place() -> None:
 
     assert result.exit_code == Exit.OK
     assert result.stderr == (
-        "warning: mqrouter.toml:13:1: mqtt.password: the environment variable NOT_SET_ANYWHERE is not set\n"
+        "warning: mqrouter.toml:13:1: mqtt.password: the environment variable NOT_SET_ANYWHERE is not set; "
+        "without it the daemon does not start\n"
     )
 
 
