@@ -84,6 +84,16 @@ class Secret(Section):
             raise LookupError(f"the secret file {path} cannot be read: {error}") from error
 
 
+MIN_TOKEN_CHARS = 16
+
+
+def why_no_token(token: SecretStr) -> str | None:
+    """Returns why this is too easily guessed for a token of [http]; None where it is fit."""
+    if len(token.get_secret_value()) >= MIN_TOKEN_CHARS:
+        return None
+    return f"a token has at least {MIN_TOKEN_CHARS} characters: make one by chance"
+
+
 class Gateway(Section):
     name: Name = Field("farm", description="name of this gateway; part of every topic")
     data_dir: Path = Field(Path("data"), description="folder of the database; relative to the configuration file")

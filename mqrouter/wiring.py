@@ -57,11 +57,20 @@ from mqrouter.routing.head import Head
 from mqrouter.routing.registry import Strategies, strategy_factory, strategy_names
 from mqrouter.routing.strategy import Options, RouteExamples, Rule, Strategy, Weights
 from mqrouter.routing.tier_order import TierOrder
-from mqrouter.settings import LocalTier, OllamaTier, Protocol, Secret, Settings, Tier, UpstreamTier, default_threads
+from mqrouter.settings import (
+    LocalTier,
+    OllamaTier,
+    Protocol,
+    Secret,
+    Settings,
+    Tier,
+    UpstreamTier,
+    default_threads,
+    why_no_token,
+)
 
 log = structlog.get_logger("routing")
 
-MIN_TOKEN_CHARS = 16
 NEEDS_HEAD = frozenset({"learned", "cascade"})
 
 VERSIONS = {
@@ -85,8 +94,8 @@ def web_options(settings: Settings) -> WebOptions:
 
 def _token(reference: Secret | None, key: str) -> SecretStr | None:
     token = _secret(reference, key)
-    if token is not None and len(token.get_secret_value()) < MIN_TOKEN_CHARS:
-        raise ConfigError([Problem(key, f"a token has at least {MIN_TOKEN_CHARS} characters: make one by chance")])
+    if token is not None and (why := why_no_token(token)) is not None:
+        raise ConfigError([Problem(key, why)])
     return token
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Collection, Iterator
+from contextlib import suppress
 from dataclasses import asdict
 from getpass import getuser
 from itertools import chain
@@ -29,7 +30,8 @@ def command(config: Path | None, *, as_json: bool) -> None:
     """Check the configuration: offline, changing nothing.
 
     Every problem is one line, file:line:column: key: what is wrong; the exit code is 78 then. A warning is
-    something that can still be mended while the daemon runs: a model not pulled yet, a secret not set.
+    something that may be otherwise where the daemon runs, or can be mended while it does: a secret not set here, a
+    model not pulled yet.
 
     \b
     Example:
@@ -42,7 +44,9 @@ def command(config: Path | None, *, as_json: bool) -> None:
     except ConfigError as error:
         _reject(error.problems, as_json=as_json)
     settings = loaded.settings
-    found = chain(_folder_problems(settings), _head_problems(settings), _trace_problems(settings))
+    found = chain(
+        _folder_problems(settings), _head_problems(settings), _trace_problems(settings), _token_problems(settings)
+    )
     if wrong := [loaded.problem(path, message) for path, message in found]:
         _reject(wrong, as_json=as_json)
     warnings = [loaded.problem(path, message) for path, message in _warnings(loaded.settings)]
@@ -103,8 +107,20 @@ def _trace_problems(settings: Settings) -> Iterator[tuple[KeyPath, str]]:
         yield ("traces", "enabled"), why
 
 
+def _token_problems(settings: Settings) -> Iterator[tuple[KeyPath, str]]:
+    from mqrouter.settings import why_no_token
+
+    http = settings.http
+    for key, reference in (("viewer_token", http.viewer_token), ("operator_token", http.operator_token)):
+        if reference is None or not http.enabled:
+            continue
+        with suppress(LookupError):  # a warning of its own: this user may not be the one who has it
+            if (why := why_no_token(reference.resolve())) is not None:
+                yield ("http", key), why
+
+
 def _warnings(settings: Settings) -> Iterator[tuple[KeyPath, str]]:
-    """Yields what the daemon can start without, and will miss."""
+    """Yields what the daemon may start without, and will miss, or has elsewhere."""
     yield from _model_warnings(settings)
     yield from _secret_warnings(settings)
     yield from _disk_warnings(settings)
@@ -166,8 +182,8 @@ def _secret_warnings(settings: Settings) -> Iterator[tuple[KeyPath, str]]:
         if isinstance(value, Secret):
             try:
                 value.resolve()
-            except LookupError as error:
-                yield path, str(error)
+            except LookupError as error:  # the service may well have what this user has not
+                yield path, f"{error}; without it the daemon does not start"
 
 
 def _disk_warnings(settings: Settings) -> Iterator[tuple[KeyPath, str]]:

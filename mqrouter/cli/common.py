@@ -17,7 +17,7 @@ from mqrouter.errors import ConfigError, Problem
 
 if TYPE_CHECKING:
     from mqrouter.config import Loaded
-    from mqrouter.settings import Gateway
+    from mqrouter.settings import Gateway, Settings
 
 CommandT = TypeVar("CommandT", bound=Callable[..., Any])
 
@@ -61,6 +61,22 @@ def gateway_or_exit(config: Path | None) -> tuple[Gateway, Sequence[Problem]]:
 
     Ends the process with every problem on stderr where not even that can be read.
     """
+    gateway, _, problems = _what_can_be_read(config)
+    return gateway, problems
+
+
+def gateway_for_orders(config: Path | None) -> tuple[Gateway, Settings | None]:
+    """Returns [gateway], which is enough to see and steer a queue, and the settings where they are accepted.
+
+    That they are not is said on stderr: a mistake in the file is no reason to be blind.
+    """
+    gateway, settings, _ = _what_can_be_read(config)
+    if settings is None:
+        click.echo("mqrouter: the configuration on disk is refused: see `mqrouter check`", err=True)
+    return gateway, settings
+
+
+def _what_can_be_read(config: Path | None) -> tuple[Gateway, Settings | None, Sequence[Problem]]:
     from mqrouter.config import find_config, load, load_gateway
 
     try:
@@ -68,12 +84,13 @@ def gateway_or_exit(config: Path | None) -> tuple[Gateway, Sequence[Problem]]:
     except ConfigError as error:
         fail(error.problems)
     try:
-        return load(path, os.environ).settings.gateway, ()
+        settings = load(path, os.environ).settings
     except ConfigError as error:
         gateway = load_gateway(path, os.environ)
         if gateway is None:
             fail(error.problems)
-        return gateway, error.problems
+        return gateway, None, error.problems
+    return settings.gateway, settings, ()
 
 
 def fail(problems: Iterable[Problem], code: Exit = Exit.CONFIG) -> NoReturn:

@@ -16,7 +16,7 @@ from mqrouter.cli.tables import format_age, format_table, printable
 
 if TYPE_CHECKING:
     from mqrouter.core.waiting import Standing
-    from mqrouter.settings import Settings
+    from mqrouter.settings import Gateway, Settings
 
 AS_OF = "the daemon is not running: why they wait is what was known last"
 REASON_WIDTH = 120  # two tiers and what is wrong with each
@@ -40,7 +40,7 @@ class Found:
     standing: Standing
 
 
-def look(settings: Settings, listing: Listing) -> Found:
+def look(gateway: Gateway, listing: Listing) -> Found:
     """Ends the process with a message where the database cannot be read."""
     from mqrouter.core.steering import Sort
     from mqrouter.core.waiting import explained
@@ -49,8 +49,8 @@ def look(settings: Settings, listing: Listing) -> Found:
 
     rows: list[dict[str, Any]] = []
     after, sort, wanted = listing.after, Sort(listing.sort), selection_of(listing.wanted)
-    standing = standing_of_daemon(settings.control_socket)
-    with open_database(settings.database) as db:
+    standing = standing_of_daemon(gateway.control_socket)
+    with open_database(gateway.database) as db:
         now = gateway_now(db, machine_clocks())
         while True:  # a page that looked far and found little says where to look on
             page = page_of(db, wanted, limit=listing.limit - len(rows), now=now, sort=sort, after=after)
@@ -62,9 +62,11 @@ def look(settings: Settings, listing: Listing) -> Found:
     return Found([explained(row, standing) for row in rows], after, standing)
 
 
-def list_or_exit(settings: Settings, listing: Listing, is_json: bool, nothing: str) -> NoReturn:
+def list_or_exit(
+    gateway: Gateway, settings: Settings | None, listing: Listing, is_json: bool, nothing: str
+) -> NoReturn:
     """Shows what there is; ends the process with exit 3 where there is nothing."""
-    found = look(settings, listing)
+    found = look(gateway, listing)
     if is_json:
         echo_json(found.rows)
     elif found.rows:
@@ -77,17 +79,19 @@ def list_or_exit(settings: Settings, listing: Listing, is_json: bool, nothing: s
     raise SystemExit(Exit.OK if found.rows else Exit.NOTHING_FOUND)
 
 
-def block_of(settings: Settings, listing: Listing, nothing: str) -> str:
+def block_of(gateway: Gateway, settings: Settings | None, listing: Listing, nothing: str) -> str:
     """Returns the same as one block of text."""
-    found = look(settings, listing)
+    found = look(gateway, listing)
     if not found.rows:
         return why_nothing(settings, listing) or nothing
     is_old = not found.standing.is_live and any(row["waits_because"] for row in found.rows)
     return table(found.rows) + (f"\n{AS_OF}" if is_old else "")
 
 
-def why_nothing(settings: Settings, listing: Listing) -> str | None:
+def why_nothing(settings: Settings | None, listing: Listing) -> str | None:
     """Returns what a filter names that there is not; None where it may just have matched nothing."""
+    if settings is None:
+        return None
     for kind, known in (("route", settings.routes), ("tier", settings.tiers)):
         name = listing.wanted.get(kind)
         if name is not None and name not in known:

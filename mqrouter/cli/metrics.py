@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from mqrouter.cli.common import Exit, config_option, load_or_exit
+from mqrouter.cli.common import Exit, config_option, gateway_for_orders
 from mqrouter.cli.daemon import DaemonDownError, ask_daemon
 
 OK = 200
@@ -23,11 +23,11 @@ def command(config: Path | None) -> None:
     Example:
       mqrouter metrics > mqrouter.prom.new && mv mqrouter.prom.new mqrouter.prom
     """
-    socket_path = load_or_exit(config).settings.control_socket
+    socket_path = gateway_for_orders(config)[0].control_socket
     try:
         status, body = ask_daemon(socket_path, "GET", "/metrics")
-    except DaemonDownError as error:
-        click.echo(f"mqrouter: the daemon is not running: {error}", err=True)
+    except DaemonDownError:
+        click.echo("mqrouter: the daemon is not running; start it with `mqrouter run`", err=True)
         raise SystemExit(Exit.UNAVAILABLE) from None
     if status != OK:
         click.echo(f"mqrouter: the daemon answered {status}: its log says why", err=True)

@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from mqrouter.cli.common import Exit, config_option, confirm, load_or_exit
+from mqrouter.cli.common import Exit, config_option, confirm, gateway_for_orders
 from mqrouter.cli.daemon import ORDER_TIMEOUT_S, DaemonDownError, call_daemon, open_database, reason_of, saying_why_not
 from mqrouter.cli.selection import age
 
@@ -30,14 +30,14 @@ def purge(config: Path | None, older_than_s: float, is_sure: bool) -> None:
     Example:
       mqrouter queue purge --older-than 12h
     """
-    settings = load_or_exit(config).settings
+    gateway, _ = gateway_for_orders(config)
     if not is_sure:
-        number = _count(settings.database, older_than_s)
+        number = _count(gateway.database, older_than_s)
         confirm(f"delete {number} finished requests with their answers and histories?")
     try:
-        purged = _by_daemon(settings.control_socket, older_than_s)
+        purged = _by_daemon(gateway.control_socket, older_than_s)
     except DaemonDownError:
-        purged = _alone(settings.database, older_than_s)
+        purged = _alone(gateway.database, older_than_s)
     click.echo(f"deleted {purged} finished requests")
 
 

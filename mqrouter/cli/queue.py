@@ -10,7 +10,7 @@ from urllib.parse import quote
 import click
 
 from mqrouter.cli import steer
-from mqrouter.cli.common import Exit, config_option, echo_json, load_or_exit
+from mqrouter.cli.common import Exit, config_option, echo_json, gateway_for_orders
 from mqrouter.cli.daemon import open_database, order_daemon, reason_of, standing_of_daemon
 from mqrouter.cli.listing import Listing, block_of, list_or_exit, say_as_of
 from mqrouter.cli.purge import purge
@@ -89,13 +89,13 @@ def list_command(
         wanted.setdefault("state", list(WAITING))
     is_narrowed = is_all or any(value not in (None, ()) for value in given.values())
     nothing = "no such request" if is_narrowed else "nothing waits"
-    settings, listing = load_or_exit(config).settings, Listing(wanted, sort, limit, after)
+    (gateway, settings), listing = gateway_for_orders(config), Listing(wanted, sort, limit, after)
     if every_s is None:
-        list_or_exit(settings, listing, is_json, nothing)
+        list_or_exit(gateway, settings, listing, is_json, nothing)
     elif is_json:
         raise click.UsageError("--watch is for people to look at: leave --json out")
     else:
-        watch(lambda: block_of(settings, listing, nothing), every_s)
+        watch(lambda: block_of(gateway, settings, listing, nothing), every_s)
 
 
 @command.command("search")
@@ -115,7 +115,7 @@ def search(config: Path | None, words: str, limit: int, is_json: bool, **given: 
     if "text" in wanted:
         raise click.UsageError("the words to look for are given already: leave --text out")
     wanted |= {"text": words}
-    list_or_exit(load_or_exit(config).settings, Listing(wanted, "newest", limit, None), is_json, "no such request")
+    list_or_exit(*gateway_for_orders(config), Listing(wanted, "newest", limit, None), is_json, "no such request")
 
 
 @command.command("stats")
@@ -131,7 +131,7 @@ def stats_command(config: Path | None, is_json: bool) -> None:
     from mqrouter.edge.store.reading import gateway_now, stats
     from mqrouter.edge.system import machine_clocks
 
-    with open_database(load_or_exit(config).settings.database) as db:
+    with open_database(gateway_for_orders(config)[0].database) as db:
         found = stats(db, gateway_now(db, machine_clocks()))
     if is_json:
         echo_json(found)
@@ -163,9 +163,9 @@ def show(config: Path | None, request_id: str, with_text: bool, is_json: bool) -
     from mqrouter.edge.store.reading import gateway_now, last_known, masked, show_request
     from mqrouter.edge.system import machine_clocks
 
-    settings = load_or_exit(config).settings
-    standing = standing_of_daemon(settings.control_socket)
-    with open_database(settings.database) as db:
+    gateway, _ = gateway_for_orders(config)
+    standing = standing_of_daemon(gateway.control_socket)
+    with open_database(gateway.database) as db:
         now = gateway_now(db, machine_clocks())
         found = show_request(db, request_id, now)
         standing = standing or last_known(db, now)
@@ -230,7 +230,7 @@ def actions(config: Path | None, limit: int, is_json: bool) -> None:
     from mqrouter.edge.store.reading import gateway_now, list_actions
     from mqrouter.edge.system import machine_clocks
 
-    with open_database(load_or_exit(config).settings.database) as db:
+    with open_database(gateway_for_orders(config)[0].database) as db:
         found = list_actions(db, limit, gateway_now(db, machine_clocks()))
     if is_json:
         echo_json(found)
@@ -245,14 +245,13 @@ def actions(config: Path | None, limit: int, is_json: bool) -> None:
 
 
 def _steer_tiers(config: Path | None, tiers: tuple[str, ...], routes: tuple[str, ...], verb: str, done: str) -> None:
-    settings = load_or_exit(config).settings
-    unknown = set(tiers) - settings.tiers.keys()
-    if unknown:
+    gateway, settings = gateway_for_orders(config)
+    if settings is not None and (unknown := set(tiers) - settings.tiers.keys()):
         raise click.BadParameter(f"{', '.join(sorted(unknown))}; tiers are {', '.join(settings.tiers)}")
     targets = [f"/v1/tiers/{quote(tier, safe='')}/{verb}" for tier in tiers]
     targets += [f"/v1/routes/{quote(route, safe='')}/{verb}" for route in routes]
     for target in targets or [f"/v1/{verb}"]:
-        status, body = order_daemon(settings.control_socket, target)
+        status, body = order_daemon(gateway.control_socket, target)
         if status != 200:
             click.echo(f"mqrouter: {reason_of(body)}", err=True)
             raise SystemExit(Exit.USAGE if status == 404 else Exit.FAILED)

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 import click
 
-from mqrouter.cli.common import Exit, config_option, confirm, echo_json, load_or_exit
+from mqrouter.cli.common import Exit, config_option, confirm, echo_json, gateway_for_orders
 from mqrouter.cli.daemon import open_database, order_daemon, reason_of
 from mqrouter.cli.selection import age, filter_of, selection_options
 from mqrouter.cli.tables import printable
@@ -86,6 +86,8 @@ def undo(**given: Any) -> None:
 def retry(**given: Any) -> None:
     """Try pending requests again at once, with all their tiers. Needs the running daemon. ID as for `show`.
 
+    Tiers that are down are looked at anew at once, too.
+
     \b
     Examples:
       mqrouter queue retry 5a1b0c2d3e4f5061
@@ -149,13 +151,13 @@ def _steer(
     wanted = filter_of(given)
     if bool(ids) + bool(wanted) + is_all != 1:
         raise click.UsageError("say which requests: IDs, or options like --route and --older-than, or --all")
-    settings = load_or_exit(config).settings
-    which = {"ids": [_find_one(settings.database, name)["id"] for name in ids]} if ids else {"all": is_all}
+    gateway, _ = gateway_for_orders(config)
+    which = {"ids": [_find_one(gateway.database, name)["id"] for name in ids]} if ids else {"all": is_all}
     body = {**which, **({"filter": wanted} if wanted else {}), **arguments}
     if not ids and not is_sure and not is_dry:
-        _, total = _count(_carry_out(settings.control_socket, verb, body | {"dry_run": True}))
+        _, total = _count(_carry_out(gateway.control_socket, verb, body | {"dry_run": True}))
         confirm(f"{verb} {total} requests?")
-    done = list(_carry_out(settings.control_socket, verb, body | {"dry_run": is_dry}))
+    done = list(_carry_out(gateway.control_socket, verb, body | {"dry_run": is_dry}))
     if is_json:
         echo_json([outcome for report in done for outcome in report["outcomes"]])
     else:

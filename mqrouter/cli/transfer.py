@@ -10,7 +10,7 @@ from typing import IO, Any
 
 import click
 
-from mqrouter.cli.common import Exit, config_option, confirm, load_or_exit
+from mqrouter.cli.common import Exit, config_option, confirm, gateway_for_orders
 from mqrouter.cli.daemon import open_database, order_daemon, reason_of
 from mqrouter.cli.selection import filter_of, selection_of, selection_options
 
@@ -40,7 +40,7 @@ def export_command(config: Path | None, is_all: bool, **given: Any) -> None:
     if bool(wanted) == is_all:
         raise click.UsageError("say which requests: options like --state and --newer-than, or --all")
     number = 0
-    with open_database(load_or_exit(config).settings.database) as db:
+    with open_database(gateway_for_orders(config)[0].database) as db:
         for line in export(db, selection_of(wanted), gateway_now(db, machine_clocks())):
             click.echo(json.dumps(line, ensure_ascii=False))
             number += 1
@@ -63,7 +63,7 @@ def import_command(config: Path | None, file: IO[str], is_sure: bool, is_dry: bo
     Example:
       mqrouter queue import expired.jsonl
     """
-    settings = load_or_exit(config).settings
+    gateway, _ = gateway_for_orders(config)
     entries = list(_entries(file))
     if is_dry:
         click.echo(f"{len(entries)} requests would be asked again")
@@ -72,13 +72,15 @@ def import_command(config: Path | None, file: IO[str], is_sure: bool, is_dry: bo
         confirm(f"ask {len(entries)} requests again?")
     counts: Counter[str] = Counter()
     for step in _steps(entries):
-        status, report = order_daemon(settings.control_socket, "/v1/import", {"requests": step})
+        status, report = order_daemon(gateway.control_socket, "/v1/import", {"requests": step})
         if status != 200:
             done = f" ({counts.total()} of {len(entries)} are done)"
             click.echo(f"mqrouter: the daemon could not do that: {reason_of(report)}{done}", err=True)
             raise SystemExit(Exit.FAILED)
         counts.update(report["counts"])
     click.echo(", ".join(f"{number} {what}" for what, number in sorted(counts.items())) or "nothing in it")
+    if counts["absorbed"]:
+        click.echo("absorbed: known already under its id or correlation, and not asked again", err=True)
 
 
 def _entries(file: IO[str]) -> Iterator[dict[str, Any]]:

@@ -65,6 +65,10 @@ class Breaker:
         self.failed_probes += 1
         self.probe_at_s = now_s + self._pause_s(chance)
 
+    def hurry(self, now_s: float) -> None:
+        """The next probe is due: somebody has reason to think that the tier is back."""
+        self.probe_at_s = min(self.probe_at_s, now_s)
+
     def probe_succeeded(self) -> None:
         if self.state is BreakerState.OPEN:
             self.state = BreakerState.HALF_OPEN

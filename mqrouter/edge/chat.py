@@ -209,6 +209,7 @@ class ChatWorker:
                 stdin=asyncio.subprocess.PIPE,
                 stdout=asyncio.subprocess.PIPE,
                 limit=MAX_LINE_BYTES,
+                start_new_session=True,  # Ctrl-C goes to a terminal's whole group: what is in hand is for the drain
             )
         except OSError as error:  # no memory or no process left
             raise UnreachableError(f"the local model cannot be started: {error}") from error

@@ -114,6 +114,8 @@ class Desk:
             log.warning("desk.order_carried_out", order=str(order.verb), requests=changed, actor=actor)
         if order.verb is Verb.CANCEL:
             self._answered.give()
+        elif order.verb is Verb.RETRY:
+            self._board.look_again()
         else:
             self._board.wake_all()
         if order.verb is Verb.UNDO:

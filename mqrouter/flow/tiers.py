@@ -120,6 +120,12 @@ class TierBoard:
         self.paused.pop(name, None)
         self.wake_all()
 
+    def look_again(self) -> None:
+        """Tiers that are down are probed now, however long the pause was to be."""
+        for breaker in self.breakers.values():
+            breaker.hurry(self._clock.monotonic_s())
+        self.wake_all()
+
     def first_available(self, tiers: Iterable[str]) -> str | None:
         return next((name for name in tiers if self.is_available(name)), None)
 

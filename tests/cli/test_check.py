@@ -113,8 +113,23 @@ def test_secret_that_leads_nowhere_is_a_warning_with_its_place() -> None:
 
     assert result.exit_code == Exit.OK
     assert result.stderr == (
-        "warning: mqrouter.toml:13:1: mqtt.password: the environment variable NOT_SET_ANYWHERE is not set\n"
+        "warning: mqrouter.toml:13:1: mqtt.password: the environment variable NOT_SET_ANYWHERE is not set; "
+        "without it the daemon does not start\n"
     )
+
+
+@pytest.mark.parametrize("content", ["", "\n", "changeme\n"])
+def test_token_that_the_daemon_would_refuse_is_a_problem(tmp_path: Path, content: str) -> None:
+    token = tmp_path / "operator.token"
+    token.write_text(content)
+    http = f'[http]\noperator_token = {{ file = "{token}" }}\n'
+
+    result = check(VALID + http)
+
+    assert result.exit_code == Exit.CONFIG
+    said = "http.operator_token: a token has at least 16 characters: make one by chance"
+    assert result.stderr == f"mqrouter.toml:13:1: {said}\n"
+    assert check(VALID + http + "enabled = false\n").exit_code == Exit.OK
 
 
 def test_secret_itself_is_never_shown(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -52,6 +52,15 @@ def test_failed_probes_double_the_pause_up_to_its_limit(breaker: Breaker) -> Non
     assert pauses == [1.0, 2.0, 4.0, 8.0, 16.0, 30.0, 30.0, 30.0]
 
 
+def test_hurried_probe_is_due_and_never_later_than_it_was(breaker: Breaker) -> None:
+    breaker.trip("down", 100.0, 0.9)
+    assert not breaker.is_probe_due(100.1)
+    breaker.hurry(100.1)
+    assert breaker.is_probe_due(100.1)
+    breaker.hurry(200.0)
+    assert breaker.is_probe_due(100.1)
+
+
 def test_requests_that_fail_together_cost_one_pause(breaker: Breaker) -> None:
     for _ in range(8):  # eight were in flight when the link went down
         breaker.trip("down", 100.0, 0.0)

@@ -149,6 +149,24 @@ def test_status_of_a_running_daemon_is_shown_whatever_is_wrong_on_disk(tmp_path:
         assert "the configuration on disk is refused: see `mqrouter check`" in result.stderr
 
 
+@pytest.mark.real_model
+def test_queue_is_seen_and_steered_whatever_is_wrong_on_disk(tmp_path: Path) -> None:
+    with running_site(tmp_path) as site:
+        config, cli = site.gateway.config, site.gateway.cli
+        config.write_text(config.read_text(encoding="utf-8").replace("[retry]", "[retri]"), encoding="utf-8")
+
+        listed, paused, unknown, metrics = (
+            cli("queue", "list"),
+            cli("queue", "pause", "hub"),
+            cli("queue", "pause", "hup"),
+            cli("metrics"),
+        )
+
+        assert (listed.returncode, paused.returncode, unknown.returncode, metrics.returncode) == (3, 0, 2, 0)
+        assert paused.stdout == "paused hub\n" and "there is no such tier" in unknown.stderr
+        assert all("the configuration on disk is refused" in one.stderr for one in (listed, paused, unknown, metrics))
+
+
 def test_status_of_a_daemon_that_never_ran_says_so(idle: Gateway) -> None:
     text, as_json = idle.cli("status"), idle.cli("status", "--json")
 
@@ -271,7 +289,8 @@ def test_queue_import_asks_again_and_the_device_is_answered(site: Site, tmp_path
 
         assert (result.returncode, result.stdout) == (0, "1 new\n"), result
         assert device.answer_to(b"z").text == "echo: frost, again?"
-        assert site.gateway.cli("queue", "import", str(file), "--yes").stdout == "1 absorbed\n"
+        again = site.gateway.cli("queue", "import", str(file), "--yes")
+        assert again.stdout == "1 absorbed\n" and "not asked again" in again.stderr
 
 
 @pytest.mark.real_model

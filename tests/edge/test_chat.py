@@ -92,6 +92,13 @@ async def test_worker_that_was_killed_is_replaced(worker: ChatWorker) -> None:
     await works(worker)
 
 
+async def test_signals_to_the_daemons_group_are_not_for_the_worker(worker: ChatWorker) -> None:
+    """Ctrl-C on a terminal, or `timeout`: the answer in hand is the daemon's to drain, not to lose."""
+    await works(worker)
+    assert worker.pid is not None
+    assert os.getpgid(worker.pid) != os.getpgid(0)
+
+
 async def test_worker_that_died_between_questions_is_replaced(worker: ChatWorker) -> None:
     await works(worker)
     assert worker.pid is not None

@@ -196,6 +196,17 @@ async def test_retry_makes_a_request_due(api: Api) -> None:
     assert (found["next_attempt_in_s"], found["attempts"]) == (None, 0)
 
 
+async def test_retry_looks_at_a_tier_that_is_down_at_once(api: Api) -> None:
+    """Its pause may have grown to minutes, and whoever mended it says so by this."""
+    (name,) = await api.queue("a")
+    api.board.unreachable("hub", "refused")
+    assert api.board.standing()["hub"].probe_in_s
+    await api.ask("POST", "/v1/bulk/retry", json={"ids": [name], "dry_run": True})
+    assert api.board.standing()["hub"].probe_in_s
+    await api.ask("POST", f"/v1/requests/{name}/retry")
+    assert api.board.standing()["hub"].probe_in_s == 0.0
+
+
 async def test_cancelled_request_is_answered_and_stays_so(api: Api) -> None:
     (name,) = await api.queue("a")
     status, body = await api.ask("POST", f"/v1/requests/{name}/cancel", json={"message": "harvest is over"})

@@ -85,3 +85,13 @@ async def test_request_that_waits_touches_none_either_and_goes_out_when_the_prob
         stage.clock.advance(1.1)
         await stage.answered_all(REQUESTS + 1)
     assert stage.hub.probed == 1
+
+
+async def test_tier_that_is_looked_at_again_answers_what_waits_without_a_pause(stage: Stage) -> None:
+    stage.judge = judge(to=["hub"])
+    async with running(*stage.all()):
+        await outage(stage)
+        stage.hub.then(["By the hub."])
+        stage.hub._probes = [True]
+        stage.board.look_again()
+        assert await stage.answered_all(1) == ["By the hub."]
