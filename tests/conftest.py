@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from fakes import QUEUE, FakeClock, FlakyDatabase
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 
 from mqrouter.edge.store.store import Policy, Store
 
@@ -17,7 +17,12 @@ DEDUPE_MS = 3_600_000
 
 FOLDERS_OF_LONG_TESTS = ("faults", "e2e")
 
-settings.register_profile("quick", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile(
+    "quick",
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow],
+    phases=set(Phase) - {Phase.explain},  # tracing what it shrinks takes minutes
+)
 settings.load_profile("quick")
 
 

@@ -72,8 +72,8 @@ class Model:
     """What came in last under each packet identifier."""
     is_route_paused: bool = False
     """Of the one route that all questions take."""
-    dropped: set[str] = field(default_factory=set)
-    """Ids of the requests that the store dropped to make room."""
+    dropped: list[str] = field(default_factory=list)
+    """Ids of the requests that the store dropped to make room, in that order."""
 
     def row(self, request_id: str) -> Row:
         return next(row for row in self.rows if row.id == request_id)
@@ -145,7 +145,7 @@ class Model:
             return None
         lowest = [row for row in lower if row.priority == min(row.priority for row in lower)]
         newest = {row.device: row for row in lowest}  # which device loses one is a matter of turns, not of the model
-        return next((row for row in reversed(newest.values()) if row.id in self.dropped), None)
+        return next((row for name in self.dropped for row in newest.values() if row.id == name), None)
 
     def _refuse(self, item: Request | Refused, code: ErrorCode, now_ms: int) -> None:
         row = self._add(item, None, 0, item.received_at_ms)

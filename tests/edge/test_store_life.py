@@ -130,8 +130,11 @@ class StoreLife(RuleBasedStateMachine):
         self.accepted(items, self.run(self.store.accept(items, self.now_ms)))
 
     def accepted(self, items: list[Request | Refused], results: list[Accepted]) -> None:
-        dropped = "SELECT id FROM requests WHERE detail LIKE 'dropped to make room%' AND state <> 'dead'"
-        self.model.dropped = {request_id for (request_id,) in self.rows(dropped)}
+        dropped = (
+            "SELECT id FROM history JOIN requests ON requests.seq = request"
+            " WHERE event = 'answered' AND detail LIKE 'dropped to make room%' ORDER BY history.seq"
+        )
+        self.model.dropped = [request_id for (request_id,) in self.rows(dropped)]
         assert results == [self.model.accept(item, self.now_ms) for item in items]
 
     def item(self, message: Any, limited: bool) -> Request | Refused:
