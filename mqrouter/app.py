@@ -576,7 +576,9 @@ class Daemon:
 
     def _why_not_ready(self) -> list[str]:
         """Returns why no questions are taken or decided; tiers that are down are no reason, since they queue."""
-        return self._report.degraded() if self.ready.is_set() else ["starting", *self._report.degraded()]
+        starting = [] if self.ready.is_set() else ["starting"]
+        cut_off = [] if self._link.is_connected else ["not connected to the broker"]
+        return [*starting, *cut_off, *self._report.degraded()]
 
     def _status_line(self) -> str:
         return self._report.line()

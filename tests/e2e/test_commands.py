@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.error import HTTPError
 from urllib.request import urlopen
 
 import click
@@ -352,6 +353,11 @@ def test_http_is_served_where_it_is_switched_on(tmp_path: Path) -> None:
             assert json.load(response) == {"ready": True, "reasons": []}
         with urlopen(f"http://127.0.0.1:{port}/v1/requests", timeout=60) as response:
             assert json.load(response) == {"requests": [], "next": None}
+        site.broker.kill()
+        site.gateway.wait_for_event("mqtt.connection_lost")
+        with pytest.raises(HTTPError) as refused:
+            urlopen(f"http://127.0.0.1:{port}/readyz", timeout=60)
+        assert json.load(refused.value)["reasons"] == ["not connected to the broker"]
 
 
 @pytest.mark.parametrize(
