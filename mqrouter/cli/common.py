@@ -68,10 +68,13 @@ def gateway_or_exit(config: Path | None) -> tuple[Gateway, Sequence[Problem]]:
 def gateway_for_orders(config: Path | None) -> tuple[Gateway, Settings | None]:
     """Returns [gateway], which is enough to see and steer a queue, and the settings where they are accepted.
 
-    That they are not is said on stderr: a mistake in the file is no reason to be blind.
+    That they are not is said on stderr: a mistake in the file is no reason to be blind. Where the gateway never ran
+    there is nothing to see, and the mistakes end the process.
     """
-    gateway, settings, _ = _what_can_be_read(config)
+    gateway, settings, problems = _what_can_be_read(config)
     if settings is None:
+        if not gateway.database.exists():
+            fail(problems)
         click.echo("mqrouter: the configuration on disk is refused: see `mqrouter check`", err=True)
     return gateway, settings
 
