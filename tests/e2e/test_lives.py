@@ -200,7 +200,7 @@ def test_start_without_a_broker_can_be_stopped(tmp_path: Path) -> None:
         started_s = time.monotonic()
 
         assert site.gateway.stop() == 0
-        assert time.monotonic() - started_s < 3
+        assert time.monotonic() - started_s < 10
 
 
 # --- status topic ------------------------------------------------------------------------------------
