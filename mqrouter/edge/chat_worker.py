@@ -17,7 +17,7 @@ import threading
 from pathlib import Path
 from typing import IO, Any
 
-NICENESS = 5  # the router answers brokers; a generation can wait a moment
+NICENESS = 10  # the router answers brokers and decides; a generation can wait a moment
 OOM_SCORE = 500  # of 1000: where the kernel has to end something, it is the model and not the router
 
 

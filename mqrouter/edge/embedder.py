@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Protocol
@@ -14,6 +15,7 @@ from mqrouter.routing.signals import Embedding
 
 MAX_CHARS_PER_TOKEN = 16  # far above any language's average
 SPECIAL_TOKENS = 2  # opening and closing
+NICENESS = 5  # acknowledging a question goes before deciding another
 
 
 class EmbeddingModel(Protocol):
@@ -35,7 +37,7 @@ class LlamaEmbedder:
         self._load = load
         self._prefix = query_prefix
         self._max_tokens = max_tokens
-        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="embedder")
+        self._thread = ThreadPoolExecutor(1, "embedder", os.nice, (NICENESS,))  # of this thread alone, on Linux
         self._model: EmbeddingModel | None = None
 
     @property

@@ -54,6 +54,8 @@ class Route:
     """Whether it stands in the OpenAPI document: a page for people does not."""
     is_page: bool = False
     """Whether it is for people: a browser's session counts, and errors are pages too."""
+    is_shared: bool = False
+    """Whether its answer depends on nothing but its address and the caller's role, and may be a moment old."""
 
     @property
     def name(self) -> str:

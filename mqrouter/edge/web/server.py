@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
@@ -12,9 +13,10 @@ from aiohttp import web
 from aiohttp.typedefs import Handler
 
 from mqrouter.edge.web.errors import ApiError
-from mqrouter.edge.web.guard import HEADERS, Guard
+from mqrouter.edge.web.guard import HEADERS, SAFE_METHODS, Caller, Guard
 from mqrouter.edge.web.openapi import document
 from mqrouter.edge.web.options import Role, TcpOptions, WebOptions
+from mqrouter.edge.web.recent import Recent
 from mqrouter.edge.web.routes import Call, Route
 from mqrouter.edge.web.wire import wire_log
 from mqrouter.errors import ConfigError, Problem, RequestError, StoreError
@@ -62,6 +64,7 @@ class WebServer:
         self._site = site
         self._routes = [*routes, self._described(routes), *(() if site is None else site.routes)]
         self._guard = Guard(options.tcp, monotonic_s) if site is None else site.guard
+        self._recent = Recent(monotonic_s)
         self.error: str | None = None
         self.port: int | None = None
         """Of TCP, while it listens there."""
@@ -119,10 +122,25 @@ class WebServer:
 
     def _handler(self, route: Route) -> Handler:
         async def handle(request: web.Request) -> web.StreamResponse:
-            found = await route.call(request, self._guard.admit(request, route.role, is_page=route.is_page))
+            caller = self._guard.admit(request, route.role, is_page=route.is_page)
+            if route.is_shared:
+                return await self._shared(route, request, caller)
+            try:
+                found = await route.call(request, caller)
+            finally:
+                if request.method not in SAFE_METHODS:
+                    self._recent.forget()
             return found if isinstance(found, web.StreamResponse) else web.json_response(found)
 
         return handle
+
+    async def _shared(self, route: Route, request: web.Request, caller: Caller) -> web.Response:
+        asked, begun = (request.raw_path, caller.role), self._recent.now()
+        body = self._recent.get(asked)
+        if body is None:
+            body = json.dumps(await route.call(request, caller)).encode()
+            self._recent.keep(asked, body, begun)
+        return web.Response(body=body, content_type="application/json", charset="utf-8")
 
     async def _close_site(self, _app: web.Application) -> None:
         if self._site is not None:
