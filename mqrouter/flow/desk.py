@@ -65,6 +65,10 @@ class Desk:
         """Returns requests, newest first, with what was decided of each, and the number to go on after."""
         return await self._reader.decisions(wanted, limit=limit, after=after)
 
+    async def export(self, wanted: Selection, *, limit: int, after: Seq | None) -> tuple[list[JsonObject], Seq | None]:
+        """Returns requests, oldest first, whole with their texts, and the number to go on after."""
+        return await self._reader.export(wanted, limit=limit, after=after)
+
     async def show(self, request_id: str, *, with_text: bool) -> JsonObject | None:
         """Returns everything about one request, found by its id or by the requester's own; None where there is none."""
         found = await self._reader.show(request_id, with_text=with_text)

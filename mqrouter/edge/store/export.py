@@ -10,6 +10,7 @@ from typing import Any
 from mqrouter.core.records import Seq
 from mqrouter.core.steering import Selection, Sort
 from mqrouter.core.timeline import Now
+from mqrouter.edge.store.reading import Page
 from mqrouter.edge.store.search import find
 
 STEP = 500
@@ -25,11 +26,16 @@ def export(db: sqlite3.Connection, wanted: Selection, now: Now) -> Iterator[dict
     """Yields the oldest first; times are the machine's. What is not UTF-8 is there as base64, under another name."""
     after: Seq | None = None
     while True:
-        found = find(db, wanted, limit=STEP, now_ms=now.ms, sort=Sort.OLDEST, after=after)
-        for seq in found.seqs:
-            yield _line(db.execute(WHOLE, (seq,)).fetchone(), now)
-        if (after := found.next) is None:
+        page = export_page(db, wanted, now, limit=STEP, after=after)
+        yield from page.rows
+        if (after := page.next) is None:
             return
+
+
+def export_page(db: sqlite3.Connection, wanted: Selection, now: Now, *, limit: int, after: Seq | None) -> Page:
+    """Returns the next of those lines, from after number `after` on."""
+    found = find(db, wanted, limit=limit, now_ms=now.ms, sort=Sort.OLDEST, after=after)
+    return Page([_line(db.execute(WHOLE, (seq,)).fetchone(), now) for seq in found.seqs], found.next)
 
 
 def _line(row: sqlite3.Row, now: Now) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from mqrouter.core.steering import Order, Outcome, Selection, Sort
 from mqrouter.core.timeline import Clocks
 from mqrouter.edge.store import reading, search
 from mqrouter.edge.store.decisions import page_of_decisions
+from mqrouter.edge.store.export import export_page
 from mqrouter.edge.store.orders import preview
 from mqrouter.errors import StoreError
 
@@ -82,6 +83,17 @@ class Reader:
             return page.rows, page.next
 
         return await self._read(look, ("decisions", wanted, limit, after))
+
+    async def export(
+        self, wanted: Selection, *, limit: int, after: Seq | None
+    ) -> tuple[list[dict[str, Any]], Seq | None]:
+        """Returns requests, oldest first, whole with their texts, and the number to go on after."""
+
+        def look(db: sqlite3.Connection) -> tuple[list[dict[str, Any]], Seq | None]:
+            page = export_page(db, wanted, reading.gateway_now(db, self._clocks()), limit=limit, after=after)
+            return page.rows, page.next
+
+        return await self._read(look)
 
     async def find(self, wanted: Selection, *, limit: int, after: Seq | None) -> tuple[list[Seq], Seq | None]:
         """Returns numbers, oldest first, and the one to go on after."""

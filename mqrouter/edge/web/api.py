@@ -13,11 +13,12 @@ from mqrouter.core.request import Kept
 from mqrouter.core.steering import Order, Outcome, Selection, Sort, Verb
 from mqrouter.edge.web import models
 from mqrouter.edge.web.errors import ApiError
+from mqrouter.edge.web.lines import Shelf, send_lines
 from mqrouter.edge.web.options import Role
 from mqrouter.edge.web.routes import Call, Handler, Route
 
 
-class Desk(Protocol):
+class Desk(Shelf, Protocol):
     """What operators can ask for. `actor` is who asks, for the record."""
 
     async def page(
@@ -81,6 +82,15 @@ def routes(
             query=models.PageQuery,
             answer=models.Requests,
             is_shared=True,
+        ),
+        Route(
+            "GET",
+            "/v1/export",
+            operate,
+            api.export,
+            "Requests whole, with their texts, oldest first: a JSON object a line, as `import` takes them.",
+            query=models.ExportQuery,
+            is_lines=True,
         ),
         Route("GET", "/v1/requests/{id}", view, api.show, "All about one request.", query=models.ShowQuery),
         Route(
@@ -194,6 +204,9 @@ class _Api:
         check_may_search(call, query)
         rows, after = await self._desk.page(query.selection(), limit=query.limit, sort=query.sort, after=query.after)
         return {"requests": rows, "next": after}
+
+    async def export(self, call: Call) -> object:
+        return await send_lines(call.request, self._desk, call.query.selection())
 
     async def show(self, call: Call) -> object:
         if call.query.text and call.caller.role < Role.OPERATOR:

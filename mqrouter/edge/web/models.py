@@ -73,6 +73,10 @@ class PageQuery(Filter):
     after: After | None = Field(None, description="`next` of the page before")
 
 
+class ExportQuery(Filter):
+    """Without any of these all are meant."""
+
+
 class ShowQuery(Model):
     text: bool = Field(False, description="with the question and the answer: needs the operator's token")
 

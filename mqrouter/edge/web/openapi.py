@@ -11,7 +11,7 @@ from pydantic.json_schema import models_json_schema
 
 from mqrouter import __version__
 from mqrouter.edge.web.options import Role
-from mqrouter.edge.web.routes import Route
+from mqrouter.edge.web.routes import LINES, Route
 
 REFERENCE = "#/components/schemas/{model}"
 REFUSALS = {
@@ -95,7 +95,8 @@ def _operation(route: Route, definitions: Mapping[str, Any]) -> dict[str, Any]:
 
 def _responses(route: Route) -> dict[str, Any]:
     fine: dict[str, Any] = {"schema": {"type": "object"}} if route.answer is None else _json(route.answer)[JSON]
-    responses: dict[str, Any] = {"200": {"description": "done", "content": {JSON: fine}}}
+    content = {LINES: {"schema": {"type": "string"}}} if route.is_lines else {JSON: fine}
+    responses: dict[str, Any] = {"200": {"description": "done", "content": content}}
     for status, description in REFUSALS.items():
         responses[str(status)] = {"description": description, "content": _json(Error)}
     return responses

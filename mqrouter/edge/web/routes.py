@@ -16,6 +16,7 @@ from mqrouter.edge.web.errors import ApiError
 from mqrouter.edge.web.guard import Caller
 from mqrouter.edge.web.options import Role
 
+LINES = "application/x-ndjson"
 ModelT = TypeVar("ModelT", bound=BaseModel)
 
 
@@ -54,6 +55,8 @@ class Route:
     """Whether it stands in the OpenAPI document: a page for people does not."""
     is_page: bool = False
     """Whether it is for people: a browser's session counts, and errors are pages too."""
+    is_lines: bool = False
+    """Whether the answer is `LINES` instead of one JSON object."""
     is_shared: bool = False
     """Whether its answer depends on nothing but its address and the caller's role, and may be a moment old."""
 

@@ -183,7 +183,8 @@ def _refusal_problems(response: Response, role: str, is_allowed: bool) -> list[s
 def _leaks(site: FuzzedSite, case: AnyCase, response: Response, role: str) -> list[str]:
     told = response.text + str(dict(response.headers))
     hidden = list(site.secrets)
-    if role != "operator" or not (case.query or {}).get("text"):
+    asks_for_texts = case.path == "/v1/export" or (case.query or {}).get("text")
+    if role != "operator" or not asks_for_texts:
         hidden += TEXTS
     if role == "nobody":
         hidden.append(DEVICE)
