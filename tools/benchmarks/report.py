@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
 HEAD = ("bench", "what", "value", "reference", "ratio", "target")
-WIDTHS = (9, 60, 13, 28, 5, 6)
+WIDTHS = (9, 60, 13, 42, 5, 6)
 """Characters of each column at least: most rows fit, so that those of the next bench stand below them."""
 
 
