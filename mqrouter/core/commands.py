@@ -35,13 +35,16 @@ class Command:
 
 @dataclass(frozen=True, slots=True)
 class CommandTopics:
-    """PREFIX/cmd/all, /cmd/tier/NAME and /cmd/route/NAME take orders; PREFIX/cmd/result says what became of them."""
+    """PREFIX/cmd/all, /cmd/tier/NAME and /cmd/route/NAME take orders; PREFIX/cmd/result says what became of them.
+
+    All below PREFIX/cmd is listened to, so that who mistakes the topic is told; the results come back with it.
+    """
 
     prefix: str
 
     @property
     def filters(self) -> tuple[str, ...]:
-        return f"{self.prefix}/cmd/all", f"{self.prefix}/cmd/tier/+", f"{self.prefix}/cmd/route/+"
+        return (f"{self.prefix}/cmd/#",)
 
     @property
     def result(self) -> str:
@@ -51,7 +54,7 @@ class CommandTopics:
         return f"{self.prefix}/cmd/all" if tier is None else f"{self.prefix}/cmd/tier/{tier}"
 
     def has(self, topic: str | None) -> bool:
-        return topic is not None and topic.startswith(f"{self.prefix}/cmd/")
+        return topic is not None and f"{topic}/".startswith(f"{self.prefix}/cmd/")
 
     def target(self, topic: str) -> Target:
         """Returns what a topic names. Raises RequestError for a topic that takes no orders."""

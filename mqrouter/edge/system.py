@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 
+from mqrouter.core.request import RequestId
 from mqrouter.core.timeline import Clocks
 
 TICK_S = 0.05
@@ -23,6 +24,11 @@ def machine_clocks() -> Clocks:
     except OSError:
         boot_id = f"unknown-{uuid.uuid4().hex}"  # like no other
     return Clocks(int(1000 * time.time()), int(1000 * time.monotonic()), boot_id)
+
+
+def new_request_id() -> RequestId:
+    """Returns a name that no other request has, by chance."""
+    return RequestId(uuid.uuid4().hex[:16])
 
 
 def minute_of_day() -> int:

@@ -70,6 +70,8 @@ class Commands:
         if not self._topics.has(incoming.topic):
             return False
         self._broker.acknowledge(incoming)  # an order is for now: it is not done again after a crash
+        if incoming.topic == self._topics.result:
+            return True  # said by this gateway, and heard with the orders
         if self._is_on and not incoming.is_retained and len(self._inbox) < MAX_WAITING:
             self._inbox.append(incoming)
             self._arrived.give()

@@ -7,6 +7,8 @@ from collections.abc import Awaitable, Callable, Mapping
 
 from mqrouter.errors import MqrouterError
 
+Service = Callable[[], Awaitable[None]]
+
 
 class ServiceEndedError(MqrouterError):
     """Restart the process: a part of it stopped working."""
@@ -28,7 +30,7 @@ class Supervisor:
         await self.cancel(*self._tasks)
         await self._group.__aexit__(kind, error, trace)  # type: ignore[arg-type]
 
-    def start(self, services: Mapping[str, Callable[[], Awaitable[None]]]) -> None:
+    def start(self, services: Mapping[str, Service]) -> None:
         for name, run in services.items():
             self._tasks[name] = self._group.create_task(self._watch(name, run), name=name)
 

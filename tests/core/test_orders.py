@@ -57,13 +57,16 @@ def test_other_topics_take_no_orders(rest: str) -> None:
         TOPICS.target(f"{PREFIX}/cmd/{rest}")
 
 
-@pytest.mark.parametrize("topic", [None, f"{PREFIX}/ask/cmd", f"{PREFIX}/cmd", f"{PREFIX}/cmds/all", "cmd/all"])
+@pytest.mark.parametrize("topic", [None, f"{PREFIX}/ask/cmd", f"{PREFIX}/cmds", f"{PREFIX}/cmds/all", "cmd/all"])
 def test_topics_apart_from_orders_are_left_alone(topic: str | None) -> None:
     assert not TOPICS.has(topic)
 
 
-def test_results_are_not_what_is_listened_to() -> None:
-    assert not any(matches(name, TOPICS.result) for name in TOPICS.filters)
+@pytest.mark.parametrize("topic", [f"{PREFIX}/cmd", f"{PREFIX}/cmd/", f"{PREFIX}/cmd/foo", f"{PREFIX}/cmd/tier/a/b"])
+def test_mistaken_topic_is_heard_and_told_which_there_are(topic: str) -> None:
+    assert TOPICS.has(topic) and any(matches(name, topic) for name in TOPICS.filters)
+    with pytest.raises(RequestError, match="cmd/all, cmd/tier/NAME or cmd/route/NAME"):
+        TOPICS.target(topic)
 
 
 @pytest.mark.parametrize("rest", ["all", "tier/hub", "result"])

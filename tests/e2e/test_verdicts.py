@@ -41,6 +41,25 @@ def test_device_judges_its_answer_and_nobody_elses(site: Site, version: int) -> 
 
 
 @pytest.mark.real_model
+def test_device_says_that_the_route_was_wrong_and_then_which_is_right(site: Site) -> None:
+    topic = f"{FEEDBACK}/d7/route"
+    with site.requester().subscribe(f"{ANSWER}/d7/#") as device:
+        device.publish(f"{ASK}/d7/route", "is it going to freeze this night?")
+        device.answer_on(f"{ANSWER}/d7/route")
+        device.publish(topic, "wrong_route")
+        assert verdicts(site, "route") == [("mqtt", "wrong_route", None)]
+        said = site.gateway.wait_for_event("feedback.recorded", device="d7")
+        assert (said["verdict"], said["names_no_route"]) == ("wrong_route", True)
+        refused = site.gateway.status()["accepted"].get("feedback_refused", 0)
+        device.publish(topic, '{"verdict": "wrong_route", "route": "moon"}')
+        device.publish(topic, '{"verdict": "wrong_route", "route": "urgent"}')
+        site.gateway.wait_for_event("feedback.recorded", device="d7", names_no_route=False)
+        assert verdicts(site, "route") == [("mqtt", "wrong_route", "urgent")]
+        assert site.gateway.status()["accepted"]["feedback_refused"] == refused + 1
+        assert len(device.messages) == 1, "the answer alone: a verdict is not answered"
+
+
+@pytest.mark.real_model
 def test_only_answers_are_judged(site: Site) -> None:
     cli = site.gateway.cli
     cli("queue", "pause")

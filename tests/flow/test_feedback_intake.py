@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+import structlog
 from fakes import (
     LIMITS,
     PREFIX,
@@ -17,7 +18,9 @@ from fakes import (
     until,
 )
 
+from mqrouter.core.feedback import examples_of
 from mqrouter.core.rate import DeviceRates
+from mqrouter.edge.store import feedback
 from mqrouter.edge.store.store import Store
 from mqrouter.errors import StoreError
 from mqrouter.flow.feedback import Feedbacks
@@ -84,6 +87,32 @@ async def test_bad_feedback_is_counted_acknowledged_and_not_answered(
     assert intake.counts == {"feedback_refused": 2}
     assert await store.outbox_after(0, 10) == []
     assert await store.next_received(10, ()) == []
+
+
+@pytest.mark.parametrize(
+    ("payload", "route"),
+    [
+        ("wrong_route", None),
+        ('{"verdict": "wrong_route", "note": "not about fields"}', None),
+        ('{"verdict": "wrong_route", "route": "cattle"}', "cattle"),
+    ],
+)
+async def test_wrong_route_is_kept_and_teaches_only_where_it_names_the_right_one(
+    store: Store, broker: FakeBroker, clock: FakeClock, database: FlakyDatabase, payload: str, route: str | None
+) -> None:
+    intake = make_intake(store, broker, clock)
+    intake.put(QUESTION)
+    intake.put(incoming(payload, topic=f"{PREFIX}/feedback/d1/7", mid=2))
+    with structlog.testing.capture_logs() as logs:
+        async with running(intake.run):
+            await until(lambda: len(broker.acknowledged) == 2)
+    (said,) = [entry for entry in logs if entry["event"] == "feedback.recorded"]
+    assert (said["verdict"], said["names_no_route"]) == ("wrong_route", route is None)
+    (judged,) = await database.read(lambda db: feedback.read(db, LIMITS))
+    assert (judged.verdict, judged.right_route) == ("wrong_route", route)
+    assert examples_of([judged], ["cattle"]).pairs == ((("wet?", "cattle"),) if route else ())
+    assert await database.read(feedback.count) == (1 if route else 0)
+    assert broker.published == [] and intake.counts == {"new": 1, "feedback": 1}
 
 
 async def test_verdict_is_not_acknowledged_before_it_is_on_disk(

@@ -101,6 +101,25 @@ async def test_what_is_so_already_is_no_change_and_not_on_record(stage: Stage) -
     assert [action for action, *_ in await stage.actions()] == ["resume", "pause"]
 
 
+@pytest.mark.parametrize("rest", ["foo", "pause", "tier", "tier/hub/x", ""])
+async def test_order_to_a_topic_that_takes_none_is_told_which_there_are(stage: Stage, rest: str) -> None:
+    async with running(stage.commands.run):
+        result = await stage.order(rest, '{"action": "pause", "id": "n2"}', correlation=b"c")
+    assert (result["id"], result["ok"], result["error"]["code"]) == ("n2", False, "bad_request")
+    assert "cmd/all, cmd/tier/NAME or cmd/route/NAME" in result["error"]["message"]
+    (_, message) = stage.broker.published[0]
+    assert (message.topic, message.correlation) == (f"{PREFIX}/cmd/result", b"c")
+    assert (stage.paused, await stage.actions()) == ({}, [])
+
+
+async def test_result_that_comes_back_is_no_order(stage: Stage, database: FlakyDatabase) -> None:
+    result = incoming('{"action": "pause"}', topic=f"{PREFIX}/cmd/result")
+    async with running(stage.commands.run):
+        assert stage.commands.take(result)
+        await settled(database)
+    assert (stage.broker.acknowledged, stage.broker.bodies, stage.paused) == ([result], [], {})
+
+
 async def test_nothing_but_orders_is_taken(stage: Stage) -> None:
     assert not stage.commands.take(incoming("pause"))
     assert not stage.commands.take(incoming("pause", topic=None))

@@ -11,7 +11,7 @@ from importlib import import_module
 import click
 from chromium import PROGRAM
 
-from benchmarks.report import Figure, print_json, print_table
+from benchmarks.report import Figure, JsonList, Table
 
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # as the daemon does, before numpy loads
 
@@ -32,13 +32,13 @@ def main(names: tuple[str, ...], is_json: bool, peer: str | None, quick: bool) -
     """
     if "pages" in (names or NAMES) and shutil.which(PROGRAM) is None:
         raise click.UsageError("pages needs a browser: apt-get install chromium, or name the others")
-    figures: list[Figure] = []
-    for name in names or NAMES:
-        measure: Callable[..., list[Figure]] = import_module(f"benchmarks.{name}").measure
-        if sys.stderr.isatty():
-            click.echo(f"{name} …", err=True)
-        figures += measure(share=0.1 if quick else 1.0, **({"peer": peer} if name == "decide" else {}))
-    (print_json if is_json else print_table)(figures)
+    shown: JsonList | Table = JsonList() if is_json else Table()
+    with shown as report:
+        for name in names or NAMES:
+            measure: Callable[..., list[Figure]] = import_module(f"benchmarks.{name}").measure
+            if sys.stderr.isatty():
+                click.echo(f"{name} …", err=True)
+            report.add(measure(share=0.1 if quick else 1.0, **({"peer": peer} if name == "decide" else {})))
 
 
 main()

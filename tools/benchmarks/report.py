@@ -4,8 +4,13 @@ from __future__ import annotations
 
 import json
 import sys
+import textwrap
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+
+HEAD = ("bench", "what", "value", "reference", "ratio", "target")
+WIDTHS = (9, 60, 13, 42, 5, 6)
+"""Characters of each column at least: most rows fit, so that those of the next bench stand below them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,18 +35,50 @@ def percentile(values: Sequence[float], share: float) -> float:
     return ordered[min(len(ordered) - 1, int(share * len(ordered)))]
 
 
-def print_json(figures: Sequence[Figure]) -> None:
-    rows = [asdict(figure) | {"ratio": figure.ratio} for figure in figures]
-    sys.stdout.write(json.dumps(rows, indent=2) + "\n")
+class Table:
+    """Rows as they come, below one head: no column ever gets narrower than it was."""
+
+    def __init__(self) -> None:
+        self._widths = list(WIDTHS)
+
+    def __enter__(self) -> Table:
+        self._print([HEAD])
+        return self
+
+    def add(self, figures: Sequence[Figure]) -> None:
+        self._print([_row(figure) for figure in figures])
+
+    def __exit__(self, *_: object) -> None:
+        """What stands there, stands there."""
+
+    def _print(self, rows: Sequence[tuple[str, ...]]) -> None:
+        self._widths = [max(width, *(len(row[i]) for row in rows)) for i, width in enumerate(self._widths)]
+        for row in rows:
+            line = "  ".join(cell.ljust(width) for cell, width in zip(row, self._widths, strict=True))
+            sys.stdout.write(line.rstrip() + "\n")
+        sys.stdout.flush()
 
 
-def print_table(figures: Sequence[Figure]) -> None:
-    head = ("bench", "what", "value", "reference", "ratio", "target")
-    rows = [head, *(_row(figure) for figure in figures)]
-    widths = [max(len(row[i]) for row in rows) for i in range(len(head))]
-    for row in rows:
-        line = "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))
-        sys.stdout.write(line.rstrip() + "\n")
+class JsonList:
+    """One list, an object for each figure as it comes: whole also where a bench fails."""
+
+    def __init__(self) -> None:
+        self._separator = "\n"
+
+    def __enter__(self) -> JsonList:
+        sys.stdout.write("[")
+        return self
+
+    def add(self, figures: Sequence[Figure]) -> None:
+        for figure in figures:
+            row = json.dumps(asdict(figure) | {"ratio": figure.ratio}, indent=2)
+            sys.stdout.write(self._separator + textwrap.indent(row, "  "))
+            self._separator = ",\n"
+        sys.stdout.flush()
+
+    def __exit__(self, *_: object) -> None:
+        sys.stdout.write("\n]\n")
+        sys.stdout.flush()
 
 
 def _row(figure: Figure) -> tuple[str, ...]:
