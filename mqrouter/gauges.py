@@ -132,14 +132,15 @@ class Gauges(Collector):
         for state in (State.RECEIVED, State.PENDING, State.LEASED, State.DROPPED):
             requests.add_metric([str(state)], store.counts[state])
         yield requests
-        yield _gauge(
-            "queue_bytes", "Payloads of the requests in the queue: not of those dropped.", store.holdings.total.bytes
-        )
+        sizes = _gauge("queue_bytes", "Payloads of the requests in the queue, by state.", None, "state")
+        for state in (State.RECEIVED, State.PENDING, State.LEASED):
+            sizes.add_metric([str(state)], store.holdings.sizes[state])
+        yield sizes
         yield _gauge("queue_devices", "Devices with a request in the queue.", len(store.holdings.devices))
         yield _gauge(
             "queue_max_requests", "Limit of queue_requests, all states but dropped together.", limits.max_requests
         )
-        yield _gauge("queue_max_bytes", "Limit of queue_bytes.", limits.max_bytes)
+        yield _gauge("queue_max_bytes", "Limit of queue_bytes, all states together.", limits.max_bytes)
         text = "Age of the oldest request in a state; answered: its answer is not delivered yet. 0: there is none."
         oldest, now_ms = _gauge("queue_oldest_age_seconds", text, None, "state"), self._report.clock.now_ms()
         for state in WAITING:

@@ -48,7 +48,9 @@ async def test_queue_is_shown_by_state_with_its_age(stage: MetricStage) -> None:
 
     assert found.value("mqrouter_queue_requests", state="received") == 1
     assert found.value("mqrouter_queue_requests", state="leased") == 1
-    assert found.value("mqrouter_queue_bytes") == 5
+    assert found.value("mqrouter_queue_bytes", state="received") == len("bb?")
+    assert found.value("mqrouter_queue_bytes", state="leased") == len("a?")
+    assert found.value("mqrouter_queue_bytes", state="pending") == 0
     assert found.value("mqrouter_queue_oldest_age_seconds", state="received") == 90
     assert found.value("mqrouter_queue_oldest_age_seconds", state="leased") == 90
     assert found.value("mqrouter_queue_oldest_age_seconds", state="pending") == 0

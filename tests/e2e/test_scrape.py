@@ -74,7 +74,7 @@ def test_waiting_question_shows_in_the_queue_and_its_age(site: Site) -> None:
         held = scrape(site)
 
         assert held.value("mqrouter_queue_requests", state="leased") == 1
-        assert held.value("mqrouter_queue_bytes") == len(b"will there be frost at the gate?")
+        assert held.value("mqrouter_queue_bytes", state="leased") == len(b"will there be frost at the gate?")
         assert held.value("mqrouter_queue_oldest_age_seconds", state="leased") > 0
         assert held.value("mqrouter_tier_in_flight", tier="hub") == 1
         site.tier.release()

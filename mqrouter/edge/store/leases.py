@@ -106,10 +106,11 @@ def claim(
         [(tier, seq) for _, _, seq in chosen],
     )
     note(db, ((seq, now_ms, State.LEASED, tier) for _, _, seq in chosen))
-    moved.move(State.PENDING, State.LEASED, len(chosen))
-    for priority, turn, _ in chosen:
+    claimed = [_stored(db, seq) for _, _, seq in chosen]
+    for request, (priority, turn, _) in zip(claimed, chosen, strict=True):
+        moved.move(State.PENDING, State.LEASED, len(request.payload))
         moved.serve(-priority, turn)
-    return [_stored(db, seq) for _, _, seq in chosen]
+    return claimed
 
 
 def _due(db: sqlite3.Connection, query: str, line: Line, now_ms: int, limit: int) -> list[tuple[int, int, Seq]]:
@@ -153,15 +154,16 @@ def release(
     if judged is not None:
         note(db, [(request.seq, now_ms, JUDGED, judged)])
     note(db, [(request.seq, now_ms, State.PENDING, text)])
-    moved.move(State.LEASED, State.PENDING)
+    moved.move(State.LEASED, State.PENDING, len(request.payload))
     return True
 
 
 def release_all(db: sqlite3.Connection, moved: Moves, now_ms: int) -> int:
-    rows = db.execute("SELECT seq FROM requests WHERE state = 'leased'").fetchall()
+    rows = db.execute("SELECT seq, bytes FROM requests WHERE state = 'leased'").fetchall()
     db.execute("UPDATE requests SET state = 'pending', tier = NULL WHERE state = 'leased'")
     note(db, ((row["seq"], now_ms, State.PENDING, "the daemon stopped") for row in rows))
-    moved.move(State.LEASED, State.PENDING, len(rows))
+    for row in rows:
+        moved.move(State.LEASED, State.PENDING, row["bytes"])
     return len(rows)
 
 
