@@ -166,6 +166,11 @@ class Gauges(Collector):
             for state in BreakerState:
                 breaker.add_metric([lane.name, str(state)], board.breakers[lane.name].state is state)
         yield from (up, paused, breaker, busy)
+        held_back = self._report.store.paused_routes
+        routes = _gauge("route_paused", "1 while an operator holds the route back.", None, "route")
+        for name in sorted({*self._report.settings.routes, *held_back}):
+            routes.add_metric([name], name in held_back)
+        yield routes
 
     def _limits(self) -> Iterator[Metric]:
         """Of the tiers that have a limit or a price; the money of a day or month begins anew at its end."""

@@ -110,6 +110,18 @@ async def test_tier_that_is_down_shows_why(stage: MetricStage) -> None:
     assert found.value("mqrouter_tier_breaker_state", tier="hub", state="closed") == 0
 
 
+async def test_paused_route_is_shown_though_no_configuration_has_it_any_more(stage: MetricStage) -> None:
+    assert (await scrape(stage)).value("mqrouter_route_paused", route="frost") == 0
+    for route in ("frost", "gone"):
+        await stage.store.pause_route(route, "me", START_MS)
+
+    found = await scrape(stage)
+
+    assert [found.value("mqrouter_route_paused", route=route) for route in ("frost", "gone")] == [1, 1]
+    await stage.store.resume_route("frost", "me", START_MS)
+    assert (await scrape(stage)).value("mqrouter_route_paused", route="frost") == 0
+
+
 async def test_tokens_and_money_add_up(stage: MetricStage) -> None:
     stage.metrics.used("hub", Tokens(1000, 100))
     stage.metrics.used("hub", Tokens(0, 100))
