@@ -125,6 +125,8 @@ class Gauges(Collector):
         dropped.add_metric(["undelivered"], report.store.undelivered)  # nobody took the answer
         yield dropped
         yield _counted("answers_delivered", "Answers the broker acknowledged.", report.deliver.delivered)
+        text = "Answers that nobody took yet: the broker is away, or nobody is subscribed."
+        yield _gauge("answers_waiting", text, report.store.holdings.answers)
 
     def _queue(self) -> Iterator[Metric]:
         store, limits = self._report.store, self._report.settings.queue

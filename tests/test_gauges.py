@@ -95,9 +95,13 @@ async def test_batch_that_is_written_again_is_counted_once(stage: MetricStage) -
 
 async def test_answer_nobody_takes_is_dropped_and_counted(stage: MetricStage) -> None:
     await stage.store.accept([refused()], START_MS)
+    assert (await scrape(stage)).value("mqrouter_answers_waiting") == 1
     await stage.store.give_up_answers(START_MS + 10**9)
 
-    assert (await scrape(stage)).value("mqrouter_dropped_total", reason="undelivered") == 1
+    found = await scrape(stage)
+
+    assert found.value("mqrouter_dropped_total", reason="undelivered") == 1
+    assert found.value("mqrouter_answers_waiting") == 0
 
 
 async def test_tier_that_is_down_shows_why(stage: MetricStage) -> None:

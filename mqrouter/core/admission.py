@@ -85,6 +85,8 @@ class Holdings:
     """Bytes by state, of what is in the queue: they add up to those in all."""
     total: Held = field(default_factory=Held)
     devices: dict[str, Held] = field(default_factory=dict)
+    answers: int = 0
+    """Written, and neither acknowledged by the broker nor given up; provisional ones too."""
     dropped: int = 0
     ended: Counter[Ended] = field(default_factory=Counter)
     """Since the start."""
@@ -101,6 +103,7 @@ class Holdings:
     def apply(self, moves: Moves) -> None:
         self.counts.update(moves.counts)
         self.sizes.update(moves.sizes)
+        self.answers += moves.answers
         self.dropped += moves.dropped
         self.ended.update(moves.ended)
         for device, held in moves.devices.items():
@@ -136,6 +139,7 @@ class Moves:
         self.devices: dict[str, Held] = {}
         self.next_turns: dict[tuple[str, int], int] = {}
         self.served: dict[int, int] = {}
+        self.answers = 0
         self.dropped = 0
         self.ended: Counter[Ended] = Counter()
 

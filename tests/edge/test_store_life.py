@@ -427,6 +427,10 @@ class StoreLife(RuleBasedStateMachine):
         assert self.store.holdings.total.bytes == sum(found.values())
 
     @invariant()
+    def answers_not_taken_are_those_of_the_table(self) -> None:
+        assert self.store.holdings.answers == sum(row.answer == "ready" for row in self.model.rows)
+
+    @invariant()
     def queue_keeps_to_its_limits(self) -> None:
         active = Counter(row.device for row in self.model.active())
         assert active.total() <= MAX_REQUESTS

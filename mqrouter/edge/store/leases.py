@@ -6,7 +6,7 @@ import sqlite3
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
-from mqrouter.core.admission import Moves
+from mqrouter.core.admission import Holdings, Moves
 from mqrouter.core.records import Seq, StoredRequest, join_tiers
 from mqrouter.core.request import Answer
 from mqrouter.core.retry import Waiting
@@ -53,9 +53,10 @@ def recover(
     db.execute("UPDATE requests SET state = 'pending', tier = NULL WHERE state = 'leased'")
     note(db, ((seq, now_ms, State.PENDING, "recovered: the daemon stopped meanwhile") for seq in leased))
     poisoned = _blame(db, list(dict.fromkeys([*leased, *in_hand])), now_ms) if has_crashed else []
+    uncounted = Moves(Holdings())  # what is there is counted afterwards
     for seq in poisoned:
         answer = Answer(error=ErrorCode.INTERNAL, error_message="answering this stopped the daemon three times")
-        end(db, outbox, _stored(db, seq), answer, State.DEAD, now_ms)
+        end(db, uncounted, outbox, _stored(db, seq), answer, State.DEAD, now_ms)
     return Recovery(len(leased) - len(set(leased) & set(poisoned)), len(poisoned))
 
 
