@@ -134,7 +134,8 @@ class Gauges(Collector):
         for state in (State.RECEIVED, State.PENDING, State.LEASED, State.DROPPED):
             requests.add_metric([str(state)], store.counts[state])
         yield requests
-        sizes = _gauge("queue_bytes", "Payloads of the requests in the queue, by state.", None, "state")
+        text = "Payloads of the requests in the queue, by state: those dropped are not in it."
+        sizes = _gauge("queue_bytes", text, None, "state")
         for state in (State.RECEIVED, State.PENDING, State.LEASED):
             sizes.add_metric([str(state)], store.holdings.sizes[state])
         yield sizes
