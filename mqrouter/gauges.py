@@ -125,6 +125,8 @@ class Gauges(Collector):
         dropped.add_metric(["undelivered"], report.store.undelivered)  # nobody took the answer
         yield dropped
         yield _counted("answers_delivered", "Answers the broker acknowledged.", report.deliver.delivered)
+        text = "Answers that nobody took yet: the broker is away, or nobody is subscribed."
+        yield _gauge("answers_waiting", text, report.store.holdings.answers)
 
     def _queue(self) -> Iterator[Metric]:
         store, limits = self._report.store, self._report.settings.queue
@@ -132,14 +134,16 @@ class Gauges(Collector):
         for state in (State.RECEIVED, State.PENDING, State.LEASED, State.DROPPED):
             requests.add_metric([str(state)], store.counts[state])
         yield requests
-        yield _gauge(
-            "queue_bytes", "Payloads of the requests in the queue: not of those dropped.", store.holdings.total.bytes
-        )
+        text = "Payloads of the requests in the queue, by state: those dropped are not in it."
+        sizes = _gauge("queue_bytes", text, None, "state")
+        for state in (State.RECEIVED, State.PENDING, State.LEASED):
+            sizes.add_metric([str(state)], store.holdings.sizes[state])
+        yield sizes
         yield _gauge("queue_devices", "Devices with a request in the queue.", len(store.holdings.devices))
         yield _gauge(
             "queue_max_requests", "Limit of queue_requests, all states but dropped together.", limits.max_requests
         )
-        yield _gauge("queue_max_bytes", "Limit of queue_bytes.", limits.max_bytes)
+        yield _gauge("queue_max_bytes", "Limit of queue_bytes, all states together.", limits.max_bytes)
         text = "Age of the oldest request in a state; answered: its answer is not delivered yet. 0: there is none."
         oldest, now_ms = _gauge("queue_oldest_age_seconds", text, None, "state"), self._report.clock.now_ms()
         for state in WAITING:
@@ -165,6 +169,11 @@ class Gauges(Collector):
             for state in BreakerState:
                 breaker.add_metric([lane.name, str(state)], board.breakers[lane.name].state is state)
         yield from (up, paused, breaker, busy)
+        held_back = self._report.store.paused_routes
+        routes = _gauge("route_paused", "1 while an operator holds the route back.", None, "route")
+        for name in sorted({*self._report.settings.routes, *held_back}):
+            routes.add_metric([name], name in held_back)
+        yield routes
 
     def _limits(self) -> Iterator[Metric]:
         """Of the tiers that have a limit or a price; the money of a day or month begins anew at its end."""

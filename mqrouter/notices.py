@@ -86,6 +86,7 @@ class Notices:
                 for name, state in standing.tiers.items()
             },
             "paused": bool(standing.tiers) and set(standing.tiers.values()) == {"paused"},
+            "paused_routes": list(standing.paused_routes),
             "totals": {
                 "accepted": came["new"],
                 "absorbed": came["absorbed"],
@@ -102,6 +103,7 @@ class Notices:
             {name: self._state(name) for name in self.board.breakers},
             tuple(self._degraded()),
             self.store.holdings.total.requests > 0,
+            tuple(sorted(self.store.paused_routes)),
         )
 
     def _state(self, name: str) -> str:

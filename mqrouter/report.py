@@ -74,6 +74,7 @@ class Report:
             "accepted": dict(self.intake.counts) | {"dropped": self.store.dropped},
             "abstained": abstained,
             "delivered": self.deliver.delivered,
+            "answers": {"waiting": self.store.holdings.answers, "given_up": self.store.undelivered},
             "paused_routes": {
                 name: {"paused_by": pause.actor, "for_s": round((self.clock.now_ms() - pause.at_ms) / 1000, 1)}
                 for name, pause in self.store.paused_routes.items()

@@ -27,9 +27,14 @@ from mqrouter.settings import Settings
 
 PRICED = TierLimits(budget_per_day=2.0, prompt_price=10.0, completion_price=20.0)
 
+WITH_ROUTE = {
+    "tiers": {"hub": {"kind": "ollama", "url": "http://127.0.0.1:9", "model": "m"}},
+    "routes": {"frost": {"to": ["hub"], "examples": ["will there be frost?"]}},
+}
+
 
 class MetricStage:
-    """Tiers `edge`, with a worker, and `hub`, with a price; `sys` is where sensors are looked for."""
+    """Route `frost`; tiers `edge`, with a worker, and `hub`, with a price; `sys` is where sensors are looked for."""
 
     def __init__(self, store: Store, database: FlakyDatabase, clock: FakeClock, sys: Path) -> None:
         self.store, self.database, self.clock = store, database, clock
@@ -41,7 +46,7 @@ class MetricStage:
         self.level = DiskLevel.ENOUGH
         worker = SimpleNamespace(state=WorkerState.READY, pid=77, starts=3)
         parts: dict[str, Any] = {
-            "settings": Settings(),
+            "settings": Settings.model_validate(WITH_ROUTE),
             "clock": clock,
             "link": SimpleNamespace(status=LinkStatus(True, "5", None, 4)),
             "store": store,

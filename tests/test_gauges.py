@@ -48,7 +48,9 @@ async def test_queue_is_shown_by_state_with_its_age(stage: MetricStage) -> None:
 
     assert found.value("mqrouter_queue_requests", state="received") == 1
     assert found.value("mqrouter_queue_requests", state="leased") == 1
-    assert found.value("mqrouter_queue_bytes") == 5
+    assert found.value("mqrouter_queue_bytes", state="received") == len("bb?")
+    assert found.value("mqrouter_queue_bytes", state="leased") == len("a?")
+    assert found.value("mqrouter_queue_bytes", state="pending") == 0
     assert found.value("mqrouter_queue_oldest_age_seconds", state="received") == 90
     assert found.value("mqrouter_queue_oldest_age_seconds", state="leased") == 90
     assert found.value("mqrouter_queue_oldest_age_seconds", state="pending") == 0
@@ -93,9 +95,13 @@ async def test_batch_that_is_written_again_is_counted_once(stage: MetricStage) -
 
 async def test_answer_nobody_takes_is_dropped_and_counted(stage: MetricStage) -> None:
     await stage.store.accept([refused()], START_MS)
+    assert (await scrape(stage)).value("mqrouter_answers_waiting") == 1
     await stage.store.give_up_answers(START_MS + 10**9)
 
-    assert (await scrape(stage)).value("mqrouter_dropped_total", reason="undelivered") == 1
+    found = await scrape(stage)
+
+    assert found.value("mqrouter_dropped_total", reason="undelivered") == 1
+    assert found.value("mqrouter_answers_waiting") == 0
 
 
 async def test_tier_that_is_down_shows_why(stage: MetricStage) -> None:
@@ -106,6 +112,18 @@ async def test_tier_that_is_down_shows_why(stage: MetricStage) -> None:
     assert [found.value("mqrouter_tier_up", tier=name) for name in ("edge", "hub")] == [1, 0]
     assert found.value("mqrouter_tier_breaker_state", tier="hub", state="open") == 1
     assert found.value("mqrouter_tier_breaker_state", tier="hub", state="closed") == 0
+
+
+async def test_paused_route_is_shown_though_no_configuration_has_it_any_more(stage: MetricStage) -> None:
+    assert (await scrape(stage)).value("mqrouter_route_paused", route="frost") == 0
+    for route in ("frost", "gone"):
+        await stage.store.pause_route(route, "me", START_MS)
+
+    found = await scrape(stage)
+
+    assert [found.value("mqrouter_route_paused", route=route) for route in ("frost", "gone")] == [1, 1]
+    await stage.store.resume_route("frost", "me", START_MS)
+    assert (await scrape(stage)).value("mqrouter_route_paused", route="frost") == 0
 
 
 async def test_tokens_and_money_add_up(stage: MetricStage) -> None:

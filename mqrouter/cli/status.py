@@ -84,6 +84,10 @@ def _lines(status: dict[str, Any]) -> str:
         f" {status['abstained']} questions no route claimed, since the start",
         f"  loop lag  p50 {status['loop_lag_ms']['p50']} ms, p99 {status['loop_lag_ms']['p99']} ms",
     ]
+    if any(status["answers"].values()):
+        head.append(
+            "  answers   {waiting} wait to be taken, {given_up} given up since the start".format(**status["answers"])
+        )
     if abs(status["clock_offset_s"]) > 60:
         head.append(f"  clock     was set by {format_age(abs(status['clock_offset_s']))} since; waits are not affected")
     if status["store_failing"]:

@@ -81,8 +81,12 @@ class Holdings:
     """
 
     counts: Counter[str] = field(default_factory=Counter)
+    sizes: Counter[str] = field(default_factory=Counter)
+    """Bytes by state, of what is in the queue: they add up to those in all."""
     total: Held = field(default_factory=Held)
     devices: dict[str, Held] = field(default_factory=dict)
+    answers: int = 0
+    """Written, and neither acknowledged by the broker nor given up; provisional ones too."""
     dropped: int = 0
     ended: Counter[Ended] = field(default_factory=Counter)
     """Since the start."""
@@ -98,6 +102,8 @@ class Holdings:
 
     def apply(self, moves: Moves) -> None:
         self.counts.update(moves.counts)
+        self.sizes.update(moves.sizes)
+        self.answers += moves.answers
         self.dropped += moves.dropped
         self.ended.update(moves.ended)
         for device, held in moves.devices.items():
@@ -128,10 +134,12 @@ class Moves:
     def clear(self) -> None:
         """The transaction begins anew."""
         self.counts: Counter[str] = Counter()
+        self.sizes: Counter[str] = Counter()
         self.total = Held()
         self.devices: dict[str, Held] = {}
         self.next_turns: dict[tuple[str, int], int] = {}
         self.served: dict[int, int] = {}
+        self.answers = 0
         self.dropped = 0
         self.ended: Counter[Ended] = Counter()
 
@@ -139,10 +147,13 @@ class Moves:
         self._hold(State.RECEIVED, device, 1, size)
         self.next_turns[device, priority] = turn + 1
 
-    def move(self, old: State, new: State, number: int = 1) -> None:
+    def move(self, old: State, new: State, size: int) -> None:
         """Between two active states."""
-        self.counts[old] -= number
-        self.counts[new] += number
+        assert {old, new} <= ACTIVE
+        self.counts[old] -= 1
+        self.counts[new] += 1
+        self.sizes[old] -= size
+        self.sizes[new] += size
 
     def leave(self, state: State, device: str, size: int, ended: Ended) -> None:
         if state is State.DROPPED:  # it has left the queue already
@@ -182,6 +193,7 @@ class Moves:
     def _hold(self, state: State, device: str, requests: int, size: int) -> None:
         assert state in ACTIVE
         self.counts[state] += requests
+        self.sizes[state] += size
         self.total.add(requests, size)
         self.devices.setdefault(device, Held()).add(requests, size)
 

@@ -29,6 +29,7 @@ class Standing:
     degraded: tuple[str, ...]
     is_waiting: bool
     """Whether anything is in the queue at all."""
+    paused_routes: tuple[str, ...] = ()
 
 
 class Bulletin:

@@ -37,7 +37,8 @@ def stats(device: Requester, **wanted: Any) -> dict[str, Any]:
 
 def _flat(value: dict[str, Any]) -> dict[str, Any]:
     tiers = {name: tier["state"] for name, tier in value["tiers"].items()}
-    return {**value["requests"], **value["queue"], **value["totals"], **tiers, "paused": value["paused"]}
+    paused = {name: value[name] for name in ("paused", "paused_routes")}
+    return {**value["requests"], **value["queue"], **value["totals"], **tiers, **paused}
 
 
 def order(device: Requester, topic: str, payload: str) -> dict[str, Any]:
@@ -86,6 +87,8 @@ def test_what_matters_is_told_before_its_time(site: Site) -> None:
         stats(device, requests=1)
         assert site.gateway.cli("queue", "resume", "hub").returncode == 0
         device.wait_for(lambda message: _flat(message.json)["requests"] == 0 and message is device.messages[-1])
+        assert site.gateway.cli("queue", "pause", "--route", "frost").returncode == 0
+        stats(device, paused=False, paused_routes=["frost"])
 
 
 def test_info_follows_a_reload_and_comes_anew_with_each_connection(site: Site) -> None:

@@ -74,13 +74,19 @@ def test_waiting_question_shows_in_the_queue_and_its_age(site: Site) -> None:
         held = scrape(site)
 
         assert held.value("mqrouter_queue_requests", state="leased") == 1
-        assert held.value("mqrouter_queue_bytes") == len(b"will there be frost at the gate?")
+        assert held.value("mqrouter_queue_bytes", state="leased") == len(b"will there be frost at the gate?")
         assert held.value("mqrouter_queue_oldest_age_seconds", state="leased") > 0
         assert held.value("mqrouter_tier_in_flight", tier="hub") == 1
         site.tier.release()
         site.gateway.wait_for_request(device="gate", state="answered")
         # Nobody is subscribed: what is undelivered is seen too.
-        assert scrape(site).value("mqrouter_queue_oldest_age_seconds", state="answered") > 0
+        untaken = scrape(site)
+        assert untaken.value("mqrouter_queue_oldest_age_seconds", state="answered") > 0
+        assert untaken.value("mqrouter_answers_waiting") == 1
+        assert site.gateway.status()["answers"] == {"waiting": 1, "given_up": 0}
+        assert "answers   1 wait to be taken, 0 given up" in site.gateway.cli("status").stdout
+        requester.subscribe("mqrouter/farm/answer/gate/7")
+        poll(lambda: site.gateway.status()["answers"]["waiting"] == 0 or None, lambda: "the answer still waits")
 
 
 def test_labels_hold_nothing_of_a_question_or_its_sender(site: Site) -> None:

@@ -64,6 +64,20 @@ async def test_first_of_two_provisional_answers_stays(store: Store) -> None:
     assert store.counts[State.PENDING] == 1
 
 
+@pytest.mark.parametrize("is_delivered", [True, False])
+async def test_request_with_one_has_one_answer_that_waits_to_be_taken(store: Store, is_delivered: bool) -> None:
+    await provisional(store)
+    assert store.holdings.answers == 1
+    if is_delivered:
+        (row,) = await store.outbox_after(0, 9)
+        for _ in range(2):  # the second time it is done
+            await store.delivered(row, START_MS)
+        assert store.holdings.answers == 0
+    (lease,) = await store.claim("hub", ["hub"], 1, START_MS)
+    await store.finish(lease, Answer(text="Yes.", tier="hub"), State.ANSWERED, START_MS, lease=lease.lease)
+    assert store.holdings.answers == 1
+
+
 async def test_it_survives_a_restart_and_the_request_goes_on(store: Store) -> None:
     await provisional(store)
     await store.recover(START_MS, ("hub", "edge"))

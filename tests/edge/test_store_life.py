@@ -26,7 +26,7 @@ from mqrouter.core.decode import decode_question
 from mqrouter.core.records import Accepted, OutboxRow, StoredRequest
 from mqrouter.core.request import Answer, Refused, Request, refusal
 from mqrouter.core.retry import Waiting
-from mqrouter.core.states import OPEN, State, may_move
+from mqrouter.core.states import ACTIVE, OPEN, State, may_move
 from mqrouter.core.steering import Order, Verb
 from mqrouter.edge.store.database import Database
 from mqrouter.edge.store.store import Policy, Store
@@ -50,7 +50,7 @@ messages = st.builds(
         expiry_s=20,
         **more,
     ),
-    st.sampled_from(["x?", "x?", "y?", ""]),
+    st.sampled_from(["x?", "x?", "why y?", ""]),
     st.sampled_from(["d1", "d2", "d3", "d1", "d2", "d3", ""]),
     names,
     st.integers(0, 2),
@@ -415,6 +415,20 @@ class StoreLife(RuleBasedStateMachine):
     def counts_are_those_of_the_table(self) -> None:
         found = Counter(row.state for row in self.model.rows)
         assert {state: self.store.counts[state] for state in OPEN} == {state: found[state] for state in OPEN}
+
+    @invariant()
+    def sizes_are_those_of_the_table(self) -> None:
+        found = dict.fromkeys(ACTIVE, 0) | {
+            State(state): size
+            for state, size in self.rows("SELECT state, sum(length(payload)) FROM requests GROUP BY state")
+            if state in ACTIVE
+        }
+        assert {state: self.store.holdings.sizes[state] for state in self.store.holdings.sizes.keys() | ACTIVE} == found
+        assert self.store.holdings.total.bytes == sum(found.values())
+
+    @invariant()
+    def answers_not_taken_are_those_of_the_table(self) -> None:
+        assert self.store.holdings.answers == sum(row.answer == "ready" for row in self.model.rows)
 
     @invariant()
     def queue_keeps_to_its_limits(self) -> None:

@@ -108,6 +108,7 @@ async def test_stats_go_out_at_their_interval_and_not_before(stage: Stage) -> No
     [
         Standing({"hub": "up"}, ("disk_low",), False),
         Standing({"hub": "up"}, (), True),
+        Standing({"hub": "up"}, (), False, ("frost",)),
     ],
 )
 async def test_what_matters_goes_out_before_the_interval(stage: Stage, standing: Standing) -> None:

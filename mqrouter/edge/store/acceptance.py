@@ -57,7 +57,7 @@ class Acceptance:
             db.execute("UPDATE requests SET dedupe_key = NULL WHERE seq = ?", (known["seq"],))
             return self.accept(db, moved, item, now_ms)
         if known["payload_hash"] == item.payload_hash:
-            self._outbox.offer_again(db, known["seq"], now_ms)
+            self._outbox.offer_again(db, moved, known["seq"], now_ms)
             note(db, [(known["seq"], now_ms, "duplicate_absorbed", None)])
             return Accepted.ABSORBED
         reused = refusal(item, ErrorCode.CORRELATION_REUSED, "this correlation or id belongs to another question")
@@ -82,7 +82,7 @@ class Acceptance:
         note(db, [(seq, now_ms, State.DEAD, f"{item.code}: {item.message}")])
         if item.reply is not None:
             answer = Answer(error=item.code, error_message=item.message)
-            self._outbox.post(db, seq, encode_answer(answer, item.reply, item.id, None), now_ms)
+            self._outbox.post(db, moved, seq, encode_answer(answer, item.reply, item.id, None), now_ms)
 
 
 def _turn(db: sqlite3.Connection, moved: Moves, item: Request) -> int:

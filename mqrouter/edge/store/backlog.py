@@ -11,7 +11,7 @@ from mqrouter.core.backoff import Backoff
 from mqrouter.core.decode import MAX_PRIORITY
 from mqrouter.core.records import Seq, StoredRequest, split_tiers
 from mqrouter.core.request import JsonObject
-from mqrouter.core.states import OPEN, TERMINAL, State
+from mqrouter.core.states import ACTIVE, OPEN, TERMINAL, State
 from mqrouter.edge.store.history import note
 from mqrouter.edge.store.rows import stored_request
 from mqrouter.routing.session import Session
@@ -26,6 +26,7 @@ NEXT_TIMES = (
 
 PRIVACY = "is_private = max(is_private, ?), private_by = ?"  # what was private stays so
 HELD = "requests INDEXED BY requests_held WHERE state IN ('received', 'pending', 'leased')"
+SIZES = ", ".join(f"sum(bytes) FILTER (WHERE state = '{state}') AS {state}" for state in sorted(ACTIVE))
 
 
 def received(db: sqlite3.Connection, limit: int, busy: Collection[Seq]) -> list[StoredRequest]:
@@ -64,7 +65,7 @@ def queue(
     )
     if done.rowcount:
         note(db, [(request.seq, now_ms, State.PENDING, tiers)])
-        moved.move(State.RECEIVED, State.PENDING)
+        moved.move(State.RECEIVED, State.PENDING, len(request.payload))
 
 
 def record_decision(db: sqlite3.Connection, request: StoredRequest, decision: JsonObject) -> None:
@@ -147,7 +148,8 @@ def inventory(db: sqlite3.Connection) -> Holdings:
     for state in OPEN:
         query = f"SELECT count(*) FROM requests WHERE state = '{state}'"
         holdings.counts[state] = db.execute(query).fetchone()[0]
-    for row in db.execute(f"SELECT device, count(*) AS n, sum(bytes) AS size FROM {HELD} GROUP BY device"):
+    for row in db.execute(f"SELECT device, count(*) AS n, sum(bytes) AS size, {SIZES} FROM {HELD} GROUP BY device"):
+        holdings.sizes.update({state: row[state] or 0 for state in ACTIVE})
         holdings.devices[row["device"]] = Held(row["n"], row["size"])
         holdings.total.add(row["n"], row["size"])
     holdings.unread = set(holdings.devices)

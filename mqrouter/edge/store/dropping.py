@@ -60,6 +60,6 @@ def end_due(db: sqlite3.Connection, moved: Moves, outbox: Outbox, now_ms: int, l
             state, code, message = State.EXPIRED, ErrorCode.EXPIRED, "no answer within the time to live"
         latency_ms = now_ms - request.received_at_ms
         answer = Answer(error=code, error_message=message, route=request.route, latency_ms=latency_ms)
-        ended = end(db, outbox, request, answer, state, now_ms)
+        ended = end(db, moved, outbox, request, answer, state, now_ms)
         moved.leave(State.DROPPED, request.device, row["bytes"], ended)
     return len(rows)

@@ -18,6 +18,7 @@ from mqrouter.errors import ErrorCode
 
 def end(
     db: sqlite3.Connection,
+    moved: Moves,
     outbox: Outbox,
     request: StoredRequest,
     answer: Answer,
@@ -30,7 +31,7 @@ def end(
 
     Where there is a provisional answer and no better one, that one is made the terminal answer instead of an error.
     """
-    if (row := outbox.withdraw(db, request.seq)) is not None:
+    if (row := outbox.withdraw(db, moved, request.seq)) is not None:
         properties = dict(json.loads(row["user_properties"]))
         answer, state = _settle(answer, state, decode_answer(row["payload"], request.reply.form, properties))
     expiry_ms = request.expires_at_ms if request.client_gave_expiry and request.expires_at_ms > now_ms else None
@@ -50,7 +51,7 @@ def end(
             request.seq,
         ),
     )
-    outbox.post(db, request.seq, message, now_ms, wanted_until_ms=request.expires_at_ms)
+    outbox.post(db, moved, request.seq, message, now_ms, wanted_until_ms=request.expires_at_ms)
     if answer.judged is not None:
         note(db, [(request.seq, now_ms, JUDGED, answer.judged)])
     note(db, [(request.seq, now_ms, state, answer.error_message or answer.tier)])
@@ -87,7 +88,7 @@ def finish(
     if lease is not None and (row["state"] != State.LEASED or row["lease"] != lease):
         return False
     old = State(row["state"])
-    ended = end(db, outbox, request, answer, state, now_ms, is_attempt=old is State.LEASED)
+    ended = end(db, moved, outbox, request, answer, state, now_ms, is_attempt=old is State.LEASED)
     moved.leave(old, request.device, len(request.payload), ended)
     return True
 

@@ -57,7 +57,7 @@ class Eviction:
             route=dropped.route,
             latency_ms=now_ms - dropped.received_at_ms,
         )
-        ended = end(db, self._outbox, dropped, answer, State.ANSWERED, now_ms)
+        ended = end(db, moved, self._outbox, dropped, answer, State.ANSWERED, now_ms)
         moved.leave(State(row["state"]), dropped.device, row["bytes"], ended)
         moved.dropped += 1
 

@@ -6,7 +6,7 @@ import sqlite3
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
-from mqrouter.core.admission import Moves
+from mqrouter.core.admission import Holdings, Moves
 from mqrouter.core.records import Seq, StoredRequest, join_tiers
 from mqrouter.core.request import Answer
 from mqrouter.core.retry import Waiting
@@ -53,9 +53,10 @@ def recover(
     db.execute("UPDATE requests SET state = 'pending', tier = NULL WHERE state = 'leased'")
     note(db, ((seq, now_ms, State.PENDING, "recovered: the daemon stopped meanwhile") for seq in leased))
     poisoned = _blame(db, list(dict.fromkeys([*leased, *in_hand])), now_ms) if has_crashed else []
+    uncounted = Moves(Holdings())  # what is there is counted afterwards
     for seq in poisoned:
         answer = Answer(error=ErrorCode.INTERNAL, error_message="answering this stopped the daemon three times")
-        end(db, outbox, _stored(db, seq), answer, State.DEAD, now_ms)
+        end(db, uncounted, outbox, _stored(db, seq), answer, State.DEAD, now_ms)
     return Recovery(len(leased) - len(set(leased) & set(poisoned)), len(poisoned))
 
 
@@ -106,10 +107,11 @@ def claim(
         [(tier, seq) for _, _, seq in chosen],
     )
     note(db, ((seq, now_ms, State.LEASED, tier) for _, _, seq in chosen))
-    moved.move(State.PENDING, State.LEASED, len(chosen))
-    for priority, turn, _ in chosen:
+    claimed = [_stored(db, seq) for _, _, seq in chosen]
+    for request, (priority, turn, _) in zip(claimed, chosen, strict=True):
+        moved.move(State.PENDING, State.LEASED, len(request.payload))
         moved.serve(-priority, turn)
-    return [_stored(db, seq) for _, _, seq in chosen]
+    return claimed
 
 
 def _due(db: sqlite3.Connection, query: str, line: Line, now_ms: int, limit: int) -> list[tuple[int, int, Seq]]:
@@ -153,15 +155,16 @@ def release(
     if judged is not None:
         note(db, [(request.seq, now_ms, JUDGED, judged)])
     note(db, [(request.seq, now_ms, State.PENDING, text)])
-    moved.move(State.LEASED, State.PENDING)
+    moved.move(State.LEASED, State.PENDING, len(request.payload))
     return True
 
 
 def release_all(db: sqlite3.Connection, moved: Moves, now_ms: int) -> int:
-    rows = db.execute("SELECT seq FROM requests WHERE state = 'leased'").fetchall()
+    rows = db.execute("SELECT seq, bytes FROM requests WHERE state = 'leased'").fetchall()
     db.execute("UPDATE requests SET state = 'pending', tier = NULL WHERE state = 'leased'")
     note(db, ((row["seq"], now_ms, State.PENDING, "the daemon stopped") for row in rows))
-    moved.move(State.LEASED, State.PENDING, len(rows))
+    for row in rows:
+        moved.move(State.LEASED, State.PENDING, row["bytes"])
     return len(rows)
 
 

@@ -136,7 +136,9 @@ def cancel(db: sqlite3.Connection, moved: Moves, outbox: Outbox, row: sqlite3.Ro
         route=row["route"],
         latency_ms=now_ms - row["received_at_ms"],
     )
-    ended = end(db, outbox, stored_request(row), answer, State.CANCELLED, now_ms, is_attempt=state is State.LEASED)
+    ended = end(
+        db, moved, outbox, stored_request(row), answer, State.CANCELLED, now_ms, is_attempt=state is State.LEASED
+    )
     moved.leave(state, row["device"], row["bytes"], ended)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sqlite3
 
+from mqrouter.core.admission import Moves
 from mqrouter.core.records import OutboxRow, Seq
 from mqrouter.core.request import OutMessage
 from mqrouter.core.states import State
@@ -33,6 +34,7 @@ class Outbox:
     def post(
         self,
         db: sqlite3.Connection,
+        moved: Moves,
         request: Seq,
         message: OutMessage,
         now_ms: int,
@@ -56,31 +58,37 @@ class Outbox:
                 is_provisional,
             ),
         )
+        moved.answers += 1
 
-    def withdraw(self, db: sqlite3.Connection, request: Seq) -> sqlite3.Row | None:
+    def withdraw(self, db: sqlite3.Connection, moved: Moves, request: Seq) -> sqlite3.Row | None:
         """The request has no provisional answer any more; returns the row it had.
 
         Its number is not given out again: who reads in order may be past it.
         """
         row: sqlite3.Row | None = db.execute(
-            "DELETE FROM outbox WHERE request = ? AND is_provisional = 1 RETURNING seq, payload, user_properties",
+            "DELETE FROM outbox WHERE request = ? AND is_provisional = 1"
+            " RETURNING seq, state, payload, user_properties",
             (request,),
         ).fetchone()
         if row is not None:
             self._numbers.pass_over(row["seq"])
+            moved.answers -= row["state"] == "ready"
         return row
 
     def pass_over_all(self, db: sqlite3.Connection) -> None:
         """At start: no number of an earlier life's answer is given out again, even once that answer is purged."""
         self._numbers.next(db)
 
-    def offer_again(self, db: sqlite3.Connection, request: Seq, now_ms: int) -> None:
+    def offer_again(self, db: sqlite3.Connection, moved: Moves, request: Seq, now_ms: int) -> None:
         """The answer of this request, where it has one, is ready under a new number: after all already published."""
-        db.execute(
+        was_ready = is_ready(db, request)
+        done = db.execute(
             "UPDATE outbox SET state = 'ready', not_before_ms = NULL, give_up_at_ms = max(give_up_at_ms, ?),"
             " seq = ? WHERE request = ? AND (state <> 'ready' OR not_before_ms IS NOT NULL)",
             (now_ms + self._grace_ms, self._numbers.next(db), request),
         )
+        if not was_ready:
+            moved.answers += done.rowcount
 
     def wake_due(self, db: sqlite3.Connection, now_ms: int) -> int:
         """Returns how many answers are ready now whose wait is over."""
@@ -93,6 +101,10 @@ class Outbox:
             [(self._numbers.next(db), row["seq"]) for row in due],
         )
         return len(due)
+
+
+def count_ready(db: sqlite3.Connection) -> int:
+    return int(db.execute("SELECT count(*) FROM outbox WHERE state = 'ready'").fetchone()[0])
 
 
 def is_ready(db: sqlite3.Connection, request: Seq) -> bool:
@@ -117,13 +129,14 @@ def ready_after(db: sqlite3.Connection, after: Seq, limit: int) -> list[OutboxRo
     return [outbox_row(row) for row in rows]
 
 
-def delivered(db: sqlite3.Connection, row: OutboxRow, now_ms: int) -> None:
+def delivered(db: sqlite3.Connection, moved: Moves, row: OutboxRow, now_ms: int) -> None:
     done = db.execute(
         "UPDATE outbox SET state = 'done' WHERE request = ? AND state = 'ready' AND is_provisional = ?",
         (row.request, row.is_provisional),
     )
     if done.rowcount == 0:
         return
+    moved.answers -= 1
     if row.is_provisional:
         note(db, [(row.request, now_ms, "provisional_delivered", None)])
         return
@@ -145,7 +158,7 @@ def not_taken(db: sqlite3.Connection, row: OutboxRow, why: str, not_before_ms: i
         note(db, [(row.request, now_ms, "not_taken", why)])
 
 
-def give_up(db: sqlite3.Connection, now_ms: int) -> int:
+def give_up(db: sqlite3.Connection, moved: Moves, now_ms: int) -> int:
     rows = db.execute(
         "SELECT seq, request, is_provisional FROM outbox WHERE state = 'ready' AND give_up_at_ms <= ?", (now_ms,)
     ).fetchall()
@@ -159,4 +172,5 @@ def give_up(db: sqlite3.Connection, now_ms: int) -> int:
     terminal = [row["request"] for row in rows if not row["is_provisional"]]
     told = [request for request in terminal if not _is_delivered(db, request)]
     note(db, ((request, now_ms, State.UNDELIVERED, "nobody took the answer") for request in told))
+    moved.answers -= len(found)
     return len(found)

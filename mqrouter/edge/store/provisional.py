@@ -48,7 +48,7 @@ def answer_provisionally(
         return is_ours
     expiry_ms = request.expires_at_ms if request.client_gave_expiry and request.expires_at_ms > now_ms else None
     message = encode_answer(answer, request.reply, request.id, expiry_ms)
-    outbox.post(db, request.seq, message, now_ms, wanted_until_ms=request.expires_at_ms, is_provisional=True)
+    outbox.post(db, moved, request.seq, message, now_ms, wanted_until_ms=request.expires_at_ms, is_provisional=True)
     db.execute("UPDATE requests SET saw_private = saw_private OR ? WHERE seq = ?", (answer.saw_private, request.seq))
     note(db, [(request.seq, now_ms, EVENT, answer.tier)])
     return True

@@ -52,7 +52,7 @@ def spread(
     for row in waiting:
         other = stored_request(row)
         note(db, [(other.seq, now_ms, "shared", f"the answer to request {request.id}, which asks the same")])
-        ended = end(db, outbox, other, _as_for(other, answer, now_ms), State.ANSWERED, now_ms)
+        ended = end(db, moved, outbox, other, _as_for(other, answer, now_ms), State.ANSWERED, now_ms)
         moved.leave(State.PENDING, other.device, len(other.payload), ended)
     return len(waiting)
 

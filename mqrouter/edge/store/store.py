@@ -135,6 +135,7 @@ class Store:
             await self._database.write(lambda db: backlog.decide_again(db, lost, now_ms))
             self._lines = await self._database.read(lines_of)
         self.holdings = await self._database.read(backlog.inventory)
+        self.holdings.answers = await self._database.read(outbox.count_ready)
         self.paused_routes = await self._database.read(steering.paused_routes)
         self.holdings.ended[Ended.of(ErrorCode.INTERNAL)] += recovery.dead
         return recovery
@@ -394,7 +395,7 @@ class Store:
 
     async def delivered(self, row: OutboxRow, now_ms: int) -> None:
         """The broker acknowledged the answer. Nothing changes where it was given up meanwhile."""
-        await self._database.write(lambda db: outbox.delivered(db, row, now_ms))
+        await self._move(lambda db, moved: outbox.delivered(db, moved, row, now_ms))
 
     async def not_taken(self, row: OutboxRow, why: str, not_before_ms: int, now_ms: int) -> None:
         """Nobody was subscribed, or the broker refused: the answer waits and is offered again."""
@@ -431,7 +432,7 @@ class Store:
 
     async def give_up_answers(self, now_ms: int) -> int:
         """Answers nobody took in time are given up; their requests end undelivered."""
-        given_up = await self._database.write(lambda db: outbox.give_up(db, now_ms))
+        given_up = await self._move(lambda db, moved: outbox.give_up(db, moved, now_ms))
         self.undelivered += given_up
         return given_up
 
