@@ -80,6 +80,7 @@ def _lines(status: dict[str, Any]) -> str:
         f"mqrouter {status['version']} on {status['gateway']}: {'ready' if status['ready'] else 'starting'},"
         f" up {format_age(status['uptime_s'])}, process {status['pid']}",
         f"  broker    {broker['address']}: {link}",
+        *_page_lines(status.get("http")),
         f"  requests  {requests}; {status['delivered']} answers delivered,"
         f" {status['abstained']} questions no route claimed, since the start",
         f"  loop lag  p50 {status['loop_lag_ms']['p50']} ms, p99 {status['loop_lag_ms']['p99']} ms",
@@ -103,6 +104,18 @@ def _lines(status: dict[str, Any]) -> str:
     headers = ("  TIER", "MODEL", "BREAKER", "IN FLIGHT", "REASON")
     limits = [line for name, tier in status["tiers"].items() for line in _limit_lines(name, tier["limits"])]
     return "\n".join([*head, format_table(headers, tiers, max_width=None), *limits])
+
+
+def _page_lines(http: Mapping[str, Any] | None) -> list[str]:
+    if http is None:  # a daemon of an earlier version, until it is restarted
+        return []
+    if not http["enabled"]:
+        return ["  page      off: http.enabled is false"]
+    if http["error"]:
+        return [f"  PAGE      HTTP is not listening: {http['error']}; see http.host and http.port, then restart"]
+    where = http["url"] or "not listening yet"
+    is_any = where.startswith(("http://0.0.0.0:", "http://[::]:"))
+    return [f"  page      {where}{' (every address of this machine)' if is_any else ''}"]
 
 
 def breaker_word(tier: Mapping[str, Any]) -> str:

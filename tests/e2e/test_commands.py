@@ -349,6 +349,7 @@ def test_http_is_served_where_it_is_switched_on(tmp_path: Path) -> None:
     text = "[http]\nenabled = true\nport = 0\n"
     with running_site(tmp_path, text=text) as site:
         port = site.gateway.wait_for_event("http.listening")["port"]
+        assert f"  page      http://127.0.0.1:{port}\n" in site.gateway.cli("status").stdout
         with urlopen(f"http://127.0.0.1:{port}/readyz", timeout=60) as response:
             assert json.load(response) == {"ready": True, "reasons": []}
         with urlopen(f"http://127.0.0.1:{port}/v1/requests", timeout=60) as response:
@@ -358,6 +359,18 @@ def test_http_is_served_where_it_is_switched_on(tmp_path: Path) -> None:
         with pytest.raises(HTTPError) as refused:
             urlopen(f"http://127.0.0.1:{port}/readyz", timeout=60)
         assert json.load(refused.value)["reasons"] == ["not connected to the broker"]
+
+
+@pytest.mark.real_model
+def test_status_says_that_http_is_not_listening_where_its_port_is_taken(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with running_site(tmp_path, text=f"[http]\nenabled = true\nport = {port}\n") as site:
+            found = json.loads(site.gateway.cli("status", "--json").stdout)["http"]
+            assert (found["enabled"], found["url"], f"127.0.0.1:{port}: " in found["error"]) == (True, None, True), (
+                found
+            )
+            assert f"  PAGE      HTTP is not listening: 127.0.0.1:{port}: " in site.gateway.cli("status").stdout
 
 
 @pytest.mark.parametrize(
