@@ -2,6 +2,7 @@
 
 import json
 import re
+import signal
 import socket
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from urllib.request import urlopen
 
 import click
 import pytest
+from click.testing import CliRunner, Result
 from harness import MQROUTER, Behaviour, Gateway, Site, free_port, poll, run_cli, running_site
 
 from mqrouter.cli.main import cli
@@ -166,6 +168,32 @@ def test_queue_is_seen_and_steered_whatever_is_wrong_on_disk(tmp_path: Path) -> 
         assert (listed.returncode, paused.returncode, unknown.returncode, metrics.returncode) == (3, 0, 2, 0)
         assert paused.stdout == "paused hub\n" and "there is no such tier" in unknown.stderr
         assert all("the configuration on disk is refused" in one.stderr for one in (listed, paused, unknown, metrics))
+
+
+@pytest.mark.real_model
+def test_stopped_process_is_said_not_to_answer_and_takes_no_order(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with running_site(tmp_path) as site:
+        monkeypatch.setattr("mqrouter.cli.daemon.TIMEOUT_S", 0.3)
+        monkeypatch.setenv("MQROUTER_CONFIG", str(site.gateway.config))
+
+        def run(*arguments: str) -> Result:
+            return CliRunner().invoke(cli, arguments)
+
+        site.gateway.log.send(signal.SIGSTOP)
+        try:
+            status, as_json, paused = run("status"), run("status", "--json"), run("queue", "pause", "hub")
+            listed, explained = run("queue", "list"), run("route", "explain", "will there be frost?")
+        finally:
+            site.gateway.log.send(signal.SIGCONT)
+
+        assert [found.exit_code for found in (status, as_json, paused, listed, explained)] == [75, 75, 75, 3, 0]
+        for said in (status.stdout, paused.stderr, listed.stderr, json.loads(as_json.stdout)["error"]):
+            assert "the daemon runs but has not answered for 0.3 s" in said and "not running" not in said, said
+        assert "requests: none" in status.stdout
+        assert "taken as if every tier were up: the daemon does not answer" in explained.stdout
+        assert site.gateway.status()["tiers"]["hub"]["paused_by"] is None
 
 
 def test_status_of_a_daemon_that_never_ran_says_so(idle: Gateway) -> None:
