@@ -15,7 +15,7 @@ from urllib.request import urlopen
 import click
 import pytest
 from click.testing import CliRunner, Result
-from harness import MQROUTER, Behaviour, Gateway, Site, free_port, poll, run_cli, running_site
+from harness import MQROUTER, Behaviour, Gateway, Process, Site, free_port, poll, run_cli, running_site
 
 from mqrouter.cli.main import cli
 
@@ -75,6 +75,32 @@ def test_ask_gives_up_in_time_and_says_where_to_look(site: Site) -> None:
     shown = site.gateway.cli(*name.split())
     assert shown.returncode == 0
     assert "ended with expired: no answer within the time to live" in shown.stdout
+
+
+@pytest.mark.real_model
+def test_ask_says_that_the_gateway_is_offline_and_waits_for_it(tmp_path: Path) -> None:
+    with running_site(tmp_path) as site:
+        site.gateway.stop()
+        asking = Process([MQROUTER, "ask", "will there be frost tonight?", "-c", str(site.gateway.config)])
+        asking.wait_for_line(lambda line: "the gateway is offline: the question waits at the broker" in line)
+        site.gateway.start()
+
+        assert asking.wait() == 0, asking.text
+        assert [line.partition(",")[0] for line in asking.lines[1:]] == [
+            "mqrouter: the gateway is online",
+            "[frost > hub",
+        ]
+
+
+def test_ask_says_that_no_gateway_ever_announced_itself(tmp_path: Path) -> None:
+    with running_site(tmp_path, is_started=False) as site:
+        result = site.gateway.cli("ask", "--timeout", "4", "frost?")
+
+    assert (result.returncode, result.stderr.splitlines()[0]) == (
+        75,
+        "mqrouter: no gateway was ever online as mqrouter/farm at this broker; it may keep the question for none:"
+        " is mqtt.prefix right, and the daemon running? (waiting for up to 4 s)",
+    )
 
 
 @pytest.mark.real_model
