@@ -345,7 +345,25 @@ def test_queue_import_asks_again_and_the_device_is_answered(site: Site, tmp_path
         assert (result.returncode, result.stdout) == (0, "1 new\n"), result
         assert device.answer_to(b"z").text == "echo: frost, again?"
         again = site.gateway.cli("queue", "import", str(file), "--yes")
-        assert again.stdout == "1 absorbed\n" and "not asked again" in again.stderr
+        assert (again.returncode, again.stdout) == (1, "1 absorbed\n"), again
+        assert "1 of 1 not asked again: their id or correlation is still known" in again.stderr
+        assert again.stderr.endswith("mqrouter: nothing was asked again\n")
+        other = {**line, "correlation": b"y".hex()}
+        file.write_text("".join(json.dumps(entry) + "\n" for entry in (line, other)), encoding="utf-8")
+        both = site.gateway.cli("queue", "import", str(file), "--yes")
+        assert (both.returncode, both.stdout) == (0, "1 absorbed, 1 new\n"), both
+        assert both.stderr.startswith("1 of 2 not asked again: ")
+        assert site.tier.asked("frost, again?") == site.tier.wait_for_calls("frost, again?", 2)
+
+
+@pytest.mark.parametrize("option", ["--yes", "--dry-run"])
+def test_queue_import_of_an_empty_file_says_so_and_asks_nobody(idle: Gateway, tmp_path: Path, option: str) -> None:
+    file = tmp_path / "x.jsonl"
+    file.write_text("\n", encoding="utf-8")
+
+    result = idle.cli("queue", "import", str(file), option)
+
+    assert (result.returncode, result.stdout, result.stderr) == (3, "", f"mqrouter: there is nothing in {file}\n")
 
 
 @pytest.mark.real_model
