@@ -127,8 +127,20 @@ def _decoded(content: bytes) -> dict[str, Any]:
 
 def order_daemon(socket_path: Path, target: str, body: object = None) -> tuple[int, dict[str, Any]]:
     """The same for what only the running daemon does: ends the process with a message where it is down."""
-    try:
+    with _saying_that_it_is_down():
         return call_daemon(socket_path, "POST", target, body=body, timeout_s=ORDER_TIMEOUT_S)
+
+
+def status_or_exit(socket_path: Path) -> dict[str, Any]:
+    """Returns what the daemon says of itself; ends the process with a message where it says nothing."""
+    with _saying_that_it_is_down():
+        return call_daemon(socket_path, "GET", "/v1/status")[1]
+
+
+@contextmanager
+def _saying_that_it_is_down() -> Iterator[None]:
+    try:
+        yield
     except DaemonDownError:
         click.echo("mqrouter: the daemon is not running; start it with `mqrouter run`", err=True)
         raise SystemExit(Exit.UNAVAILABLE) from None
