@@ -401,7 +401,9 @@ def test_queue_orders_for_several_ask_first_and_say_what_became_of_them(site: Si
             assert (moved.returncode, "no such tier" in moved.stderr) == (2, True)
             assert cli("queue", "ttl", "--device", "bulk", "--to", "2h", "--yes").returncode == 0
             assert all(7000 < row["expires_in_s"] <= 7200 for row in waiting(site))
-            assert cli("queue", "retry", "--device", "nobody", "--yes").returncode == 3
+            for option in ((), ("--yes",)):
+                nobody = cli("queue", "retry", "--device", "nobody", *option)
+                assert (nobody.returncode, nobody.stdout, nobody.stderr) == (3, "", "no such request\n")
             ended = cli("queue", "cancel", "--device", "bulk", "--yes", "--message", "too late", "--json")
             assert [row["found"] for row in json.loads(ended.stdout)] == ["pending", "pending"]
             assert device.answer_to(b"one").error_code == device.answer_to(b"two").error_code == "cancelled"
