@@ -81,6 +81,7 @@ class Daemon:
         self._stop = asyncio.Event()
         self._decide: Decide | None = None
         """None until the embedder is loaded."""
+        self._web: WebServer | None = None
         self.ready = asyncio.Event()
         """Set once the models are loaded and the broker is subscribed."""
 
@@ -327,7 +328,8 @@ class Daemon:
             }
         )
         supervisor.let_end("check")
-        self._web = await stack.enter_async_context(self._build_web())
+        self._web = self._build_web()
+        await stack.enter_async_context(self._web)
         self._embedder, fingerprint = wiring.embedder(self._settings)
         await self._embedder.start()
         stack.push_async_callback(self._embedder.close)
@@ -447,4 +449,5 @@ class Daemon:
             is_ready=self.ready.is_set(),
             uptime_s=self._clock.monotonic_s() - self._started_s,
             abstained=self._abstained(),
+            web=self._web,
         )

@@ -15,6 +15,7 @@ from mqrouter.edge.memory import Memory
 from mqrouter.edge.mqtt.link import MqttLink
 from mqrouter.edge.store.store import Store
 from mqrouter.edge.system import machine_clocks
+from mqrouter.edge.web.server import WebServer
 from mqrouter.flow.deliver import Deliver
 from mqrouter.flow.forward import Lane
 from mqrouter.flow.intake import Intake
@@ -44,7 +45,14 @@ class Report:
     memory: Memory = field(default_factory=Memory)
 
     def full(
-        self, *, config_hash: str, restart_needed: Sequence[str], is_ready: bool, uptime_s: float, abstained: int
+        self,
+        *,
+        config_hash: str,
+        restart_needed: Sequence[str],
+        is_ready: bool,
+        uptime_s: float,
+        abstained: int,
+        web: WebServer | None,
     ) -> dict[str, Any]:
         """Returns everything, JSON-ready."""
         link = self.link.status
@@ -65,6 +73,7 @@ class Report:
                 "error": link.error,
                 "connections": link.connections,
             },
+            "http": self._http(web),
             "degraded": self.degraded(),
             "store_failing": self.intake.is_store_failing,
             "disk": self.room.report(),
@@ -94,6 +103,15 @@ class Report:
         tiers = f"not usable: {', '.join(down)}" if down else "all tiers usable"
         trouble = f"DEGRADED: {', '.join(self.degraded())}; " if self.degraded() else ""
         return f"{trouble}{broker}; {self.store.counts[State.PENDING]} pending; {tiers}"
+
+    def _http(self, web: WebServer | None) -> dict[str, Any]:
+        """Returns where the page is: no `url` while nothing listens there, and an `error` where that stays so."""
+        port, host = None if web is None else web.port, self.settings.http.host
+        return {
+            "enabled": self.settings.http.enabled,
+            "url": None if port is None else f"http://{f'[{host}]' if ':' in host else host}:{port}",
+            "error": None if web is None else web.error,
+        }
 
     def _queue(self) -> dict[str, Any]:
         held, limits = self.store.holdings.total, self.settings.queue

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from mqrouter.cli.common import Exit, FiniteRange, config_option, echo_json, fail, load_or_exit
+from mqrouter.cli.presence import Presence
 from mqrouter.errors import ConfigError, ErrorCode
 
 if TYPE_CHECKING:
@@ -55,7 +56,8 @@ def command(
 ) -> None:
     """Ask a question through the broker and wait for its answer.
 
-    A provisional answer, and one that is being written, go to standard error; the last one goes to standard output.
+    A provisional answer, and one that is being written, go to standard error, and so does that the gateway is offline;
+    the last answer goes to standard output.
 
     \b
     Exit: 0 answered, 1 answered with an error, 69 no broker, 75 no answer in time (without --ttl the
@@ -140,9 +142,9 @@ def _last_answer(answers: queue.Queue[bytes], timeout_s: float) -> dict[str, Any
 def _ask(settings: Settings, device: str, request_id: str, payload: str, timeout_s: float) -> dict[str, Any]:
     answers: queue.Queue[bytes] = queue.Queue()
     greetings: queue.Queue[str | None] = queue.Queue()
-    status: list[str] = []
+    presence = Presence(settings.prefix, timeout_s)
     topics = [f"{settings.prefix}/{kind}/{device}/{request_id}" for kind in ("answer", "progress")]
-    client = _client(settings, topics, answers, greetings, status)
+    client = _client(settings, topics, answers, greetings, presence)
     try:
         client.connect(settings.mqtt.host, settings.mqtt.port, settings.mqtt.keepalive_s)
         client.loop_start()
@@ -157,14 +159,15 @@ def _ask(settings: Settings, device: str, request_id: str, payload: str, timeout
     client.publish(f"{settings.prefix}/ask/{device}/{request_id}", payload, qos=1)
     answer: dict[str, Any] | None = None
     try:
-        answer = _last_answer(answers, timeout_s)
+        with presence:
+            answer = _last_answer(answers, timeout_s)
     except queue.Empty:
         pass
     finally:
         client.disconnect()
         client.loop_stop()
     if answer is None or answer.get("error", {}).get("code") == ErrorCode.EXPIRED:  # they race
-        hint = f"see `mqrouter queue show {request_id}`" if status == ["online"] else "is the daemon running?"
+        hint = f"see `mqrouter queue show {request_id}`" if presence.is_online else "is the daemon running?"
         click.echo(f"mqrouter: no answer within {timeout_s:g} s: {hint}", err=True)
         sys.exit(Exit.TEMPFAIL)
     return answer
@@ -175,7 +178,7 @@ def _client(
     topics: list[str],
     answers: queue.Queue[bytes],
     greetings: queue.Queue[str | None],
-    status: list[str],
+    presence: Presence,
 ) -> paho.Client:
     """Returns a client that subscribes whenever it connects; `greetings` gets None then, or why the broker refused."""
     import paho.mqtt.client as paho
@@ -198,7 +201,7 @@ def _client(
 
     def received(_client: Any, _data: Any, message: paho.MQTTMessage) -> None:
         if message.topic == status_topic:
-            status[:] = [bytes(message.payload).decode(errors="replace")]
+            presence.heard(bytes(message.payload).decode(errors="replace"))
         else:
             answers.put(bytes(message.payload))
 

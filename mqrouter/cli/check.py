@@ -45,7 +45,11 @@ def command(config: Path | None, *, as_json: bool) -> None:
         _reject(error.problems, as_json=as_json)
     settings = loaded.settings
     found = chain(
-        _folder_problems(settings), _head_problems(settings), _trace_problems(settings), _token_problems(settings)
+        _folder_problems(settings),
+        _log_file_problems(settings),
+        _head_problems(settings),
+        _trace_problems(settings),
+        _token_problems(settings),
     )
     if wrong := [loaded.problem(path, message) for path, message in found]:
         _reject(wrong, as_json=as_json)
@@ -70,16 +74,55 @@ def _folder_problems(settings: Settings) -> Iterator[tuple[KeyPath, str]]:
     folder = settings.gateway.data_dir
     try:
         there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
-        is_of_kernel = os.statvfs(there).f_blocks == 0
+        may_write = _may_write_in(there)
     except OSError as error:
         yield ("gateway", "data_dir"), f"{folder} cannot be looked at: {error.strerror}"
         return
     if not there.is_dir():
         yield ("gateway", "data_dir"), f"{there} is a file: {folder} cannot be a folder"
-    elif is_of_kernel or not os.access(there, os.W_OK | os.X_OK):
+    elif not may_write:
         what = "written" if there == folder else f"made in {there}"
         why = f"{folder} cannot be {what} by this user ({getuser()}): name another folder, or run this as its owner"
         yield ("gateway", "data_dir"), why
+
+
+def _may_write_in(folder: Path) -> bool:
+    """Root may write everywhere but in what is the kernel's. Raises OSError."""
+    return os.statvfs(folder).f_blocks > 0 and os.access(folder, os.W_OK | os.X_OK)
+
+
+def _log_file_problems(settings: Settings) -> Iterator[tuple[KeyPath, str]]:
+    """Yields why the daemon, run by this user, could not keep its log."""
+    file = settings.log.file
+    if file is None:
+        return
+    try:
+        why = _why_no_log(file)
+    except OSError as error:
+        why = f"{file} cannot be looked at: {error.strerror}"
+    if why is not None:
+        yield ("log", "file"), why
+
+
+def _why_no_log(file: Path) -> str | None:
+    """Raises OSError."""
+    folder, user = file.parent, getuser()
+    if file.is_char_device() or file.is_fifo():
+        return None  # as /dev/stderr: never set aside
+    if file.is_dir():
+        return f"{file} is a folder: name a file in it"
+    if not folder.exists():
+        return f"there is no folder {folder}: make it, or name a file in another"
+    if not folder.is_dir():
+        return f"{folder} is a file: {file} cannot be in it"
+    if file.exists() and not os.access(file, os.W_OK):
+        return f"{file} cannot be written by this user ({user}): name another file, or run this as its owner"
+    if not _may_write_in(folder):
+        return (
+            f"{folder} cannot be written by this user ({user}), and the file has to be made and set aside there:"
+            " name one in another folder, or run this as its owner"
+        )
+    return None
 
 
 def _head_problems(settings: Settings) -> Iterator[tuple[KeyPath, str]]:

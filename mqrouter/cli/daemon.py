@@ -23,7 +23,19 @@ ORDER_TIMEOUT_S = 60.0  # a slow card syncs many times in one step
 
 
 class DaemonDownError(Exception):
-    """Nobody answers on the control socket."""
+    """Nobody listens on the control socket."""
+
+
+class DaemonSilentError(Exception):
+    """It runs, and does not answer in time; as text, what to do about that."""
+
+    def __init__(self, timeout_s: float, *, is_order: bool) -> None:
+        later = "; the order may still be carried out: see `mqrouter queue actions`" if is_order else ""
+        super().__init__(
+            f"the daemon runs but has not answered for {timeout_s:g} s: it hangs, was stopped (SIGSTOP) or has too much"
+            f" to do{later}; its log may say why (`journalctl -u mqrouter`), and to restart it"
+            " (`systemctl restart mqrouter`) loses no question"
+        )
 
 
 class _UnixConnection(http.client.HTTPConnection):
@@ -43,10 +55,7 @@ def call_daemon(
 ) -> tuple[int, dict[str, Any]]:
     """Returns the status and the JSON answer; `body` goes as JSON. Raises DaemonDownError."""
     status, content = ask_daemon(socket_path, method, target, body=body, timeout_s=timeout_s)
-    try:
-        return status, json.loads(content)
-    except ValueError as error:
-        raise DaemonDownError(str(error)) from error
+    return status, _decoded(content)
 
 
 def ask_daemon(
@@ -54,13 +63,27 @@ def ask_daemon(
 ) -> tuple[int, bytes]:
     """The same as `exchange`, for a command: ends the process with a message where the daemon cannot be asked."""
     try:
-        return exchange(socket_path, method, target, body=body, timeout_s=timeout_s)
+        with _saying_whose_it_is(socket_path):
+            return exchange(socket_path, method, target, body=body, timeout_s=timeout_s)
+    except DaemonSilentError as error:
+        click.echo(f"mqrouter: {error}", err=True)
+        raise SystemExit(Exit.TEMPFAIL) from error
+
+
+def status_of_daemon(socket_path: Path) -> dict[str, Any]:
+    """Returns what the daemon says of itself. Raises DaemonDownError, or DaemonSilentError."""
+    with _saying_whose_it_is(socket_path):
+        _, content = exchange(socket_path, "GET", "/v1/status", timeout_s=TIMEOUT_S)
+    return _decoded(content)
+
+
+@contextmanager
+def _saying_whose_it_is(socket_path: Path) -> Iterator[None]:
+    try:
+        yield
     except PermissionError as error:
         click.echo(f"mqrouter: {socket_path}: {error.strerror}: run this as the daemon's user", err=True)
         raise SystemExit(Exit.NOPERM) from error
-    except TimeoutError as error:
-        click.echo(f"mqrouter: the daemon did not answer within {timeout_s:g} s: it is busy, or stopped", err=True)
-        raise SystemExit(Exit.TEMPFAIL) from error
 
 
 def exchange(
@@ -68,8 +91,15 @@ def exchange(
 ) -> tuple[int, bytes]:
     """Returns the status and what was answered; `body` goes as JSON.
 
-    Raises DaemonDownError, PermissionError, or TimeoutError where it is busy or stopped.
+    A daemon that does not answer is given no order: it would be carried out whenever it goes on.
+    Raises DaemonDownError, DaemonSilentError, or PermissionError.
     """
+    if method != "GET":
+        _exchange(socket_path, "GET", "/livez", None, TIMEOUT_S)
+    return _exchange(socket_path, method, target, body, timeout_s)
+
+
+def _exchange(socket_path: Path, method: str, target: str, body: object, timeout_s: float) -> tuple[int, bytes]:
     connection = _UnixConnection(socket_path, timeout_s)
     content = None if body is None else json.dumps(body)
     headers = {} if body is None else {"Content-Type": "application/json"}
@@ -77,7 +107,9 @@ def exchange(
         connection.request(method, target, content, headers)
         response = connection.getresponse()
         return response.status, response.read()
-    except (PermissionError, TimeoutError):
+    except (TimeoutError, BlockingIOError) as error:  # the latter where too many wait already for it to listen
+        raise DaemonSilentError(timeout_s, is_order=method != "GET") from error
+    except PermissionError:
         raise
     except (OSError, http.client.HTTPException) as error:
         raise DaemonDownError(str(error)) from error
@@ -85,24 +117,50 @@ def exchange(
         connection.close()
 
 
+def _decoded(content: bytes) -> dict[str, Any]:
+    try:
+        found: dict[str, Any] = json.loads(content)
+    except ValueError as error:
+        raise DaemonDownError(str(error)) from error
+    return found
+
+
 def order_daemon(socket_path: Path, target: str, body: object = None) -> tuple[int, dict[str, Any]]:
     """The same for what only the running daemon does: ends the process with a message where it is down."""
-    try:
+    with _saying_that_it_is_down():
         return call_daemon(socket_path, "POST", target, body=body, timeout_s=ORDER_TIMEOUT_S)
+
+
+def status_or_exit(socket_path: Path) -> dict[str, Any]:
+    """Returns what the daemon says of itself; ends the process with a message where it says nothing."""
+    with _saying_that_it_is_down():
+        return call_daemon(socket_path, "GET", "/v1/status")[1]
+
+
+@contextmanager
+def _saying_that_it_is_down() -> Iterator[None]:
+    try:
+        yield
     except DaemonDownError:
         click.echo("mqrouter: the daemon is not running; start it with `mqrouter run`", err=True)
         raise SystemExit(Exit.UNAVAILABLE) from None
 
 
 def standing_of_daemon(socket_path: Path) -> Standing | None:
-    """Returns what the running daemon's requests may wait for; None where it is down or does not say."""
+    """Returns what the running daemon's requests may wait for; None where it is down, or does not say, which is said.
+
+    The database has what was known last.
+    """
     from mqrouter.core.waiting import standing_of_status
 
     try:
-        status, body = call_daemon(socket_path, "GET", "/v1/status")
+        status = status_of_daemon(socket_path)
     except (DaemonDownError, SystemExit):
-        return None  # the database says what was known last
-    return standing_of_status(body) if status == 200 and "paused_routes" in body else None
+        return None
+    except DaemonSilentError as error:
+        click.echo(f"mqrouter: {error}", err=True)
+        return None
+    return standing_of_status(status) if "paused_routes" in status else None
 
 
 def reason_of(body: dict[str, Any]) -> str:

@@ -6,7 +6,7 @@ import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import click
 
@@ -24,7 +24,8 @@ from mqrouter.cli.selection import age
 def purge(config: Path | None, older_than_s: float, is_sure: bool) -> None:
     """Delete finished requests, never waiting or dropped ones nor answers on their way. Works on a full disk, too.
 
-    Without --older-than all that are finished go. With the daemon down the database is locked meanwhile.
+    Without --older-than all that are finished go. With the daemon down the database is locked meanwhile. Exit 3 where
+    there is nothing to delete.
 
     \b
     Example:
@@ -32,13 +33,21 @@ def purge(config: Path | None, older_than_s: float, is_sure: bool) -> None:
     """
     gateway, _ = gateway_for_orders(config)
     if not is_sure:
-        number = _count(gateway.database, older_than_s)
+        if not (number := _count(gateway.database, older_than_s)):
+            _say_nothing_found()
         confirm(f"delete {number} finished requests with their answers and histories?")
     try:
         purged = _by_daemon(gateway.control_socket, older_than_s)
     except DaemonDownError:
         purged = _alone(gateway.database, older_than_s)
+    if not purged:
+        _say_nothing_found()
     click.echo(f"deleted {purged} finished requests")
+
+
+def _say_nothing_found() -> NoReturn:
+    click.echo("no finished request to delete", err=True)
+    raise SystemExit(Exit.NOTHING_FOUND)
 
 
 def _count(database: Path, older_than_s: float) -> int:

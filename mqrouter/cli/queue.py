@@ -5,13 +5,13 @@ from __future__ import annotations
 from datetime import datetime
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
 import click
 
 from mqrouter.cli import steer
 from mqrouter.cli.common import Exit, config_option, echo_json, gateway_for_orders
-from mqrouter.cli.daemon import open_database, order_daemon, reason_of, standing_of_daemon
+from mqrouter.cli.daemon import open_database, standing_of_daemon
+from mqrouter.cli.hold import pause, resume
 from mqrouter.cli.listing import Listing, block_of, list_or_exit, say_as_of
 from mqrouter.cli.purge import purge
 from mqrouter.cli.selection import filter_of, selection_options
@@ -37,7 +37,7 @@ def command() -> None:
 
 for part in (purge, steer.cancel, steer.drop, steer.undo, steer.retry, steer.move, steer.priority, steer.ttl):
     command.add_command(part)
-for part in (export_command, import_command):
+for part in (export_command, import_command, pause, resume):
     command.add_command(part)
 
 
@@ -180,42 +180,6 @@ def show(config: Path | None, request_id: str, with_text: bool, is_json: bool) -
         say_as_of(standing, [found])
 
 
-@command.command("pause")
-@config_option
-@click.argument("tiers", metavar="[TIER]...", nargs=-1)
-@click.option("--route", "routes", multiple=True, metavar="ROUTE", help="Hold this route back; may be repeated.")
-def pause(config: Path | None, tiers: tuple[str, ...], routes: tuple[str, ...]) -> None:
-    """Hold tiers back (without names: all of them) until `resume`, also across restarts. What is under way may end.
-
-    A paused tier is as good as down: other tiers of a route take its questions, or they wait; where a route may not
-    wait (`reject`, `answer_locally`) and no other tier is up, they end with an error at once.
-
-    The questions of a paused route wait, whatever its `when_offline`: nobody is asked for them, this device neither.
-    They still expire.
-
-    \b
-    Examples:
-      mqrouter queue pause hub
-      mqrouter queue pause --route crop_disease
-    """
-    _steer_tiers(config, tiers, routes, "pause", "paused")
-
-
-@command.command("resume")
-@config_option
-@click.argument("tiers", metavar="[TIER]...", nargs=-1)
-@click.option("--route", "routes", multiple=True, metavar="ROUTE", help="Let this route go on; may be repeated.")
-def resume(config: Path | None, tiers: tuple[str, ...], routes: tuple[str, ...]) -> None:
-    """Let paused tiers and routes work again; without names all of them.
-
-    \b
-    Examples:
-      mqrouter queue resume
-      mqrouter queue resume --route crop_disease
-    """
-    _steer_tiers(config, tiers, routes, "resume", "resumed")
-
-
 @command.command("actions")
 @config_option
 @click.option("-n", "--limit", default=50, show_default=True, type=click.IntRange(1, 10_000))
@@ -242,21 +206,6 @@ def actions(config: Path | None, limit: int, is_json: bool) -> None:
     else:
         click.echo("nobody did anything yet", err=True)
     raise SystemExit(Exit.OK if found else Exit.NOTHING_FOUND)
-
-
-def _steer_tiers(config: Path | None, tiers: tuple[str, ...], routes: tuple[str, ...], verb: str, done: str) -> None:
-    gateway, settings = gateway_for_orders(config)
-    if settings is not None and (unknown := set(tiers) - settings.tiers.keys()):
-        raise click.BadParameter(f"{', '.join(sorted(unknown))}; tiers are {', '.join(settings.tiers)}")
-    targets = [f"/v1/tiers/{quote(tier, safe='')}/{verb}" for tier in tiers]
-    targets += [f"/v1/routes/{quote(route, safe='')}/{verb}" for route in routes]
-    for target in targets or [f"/v1/{verb}"]:
-        status, body = order_daemon(gateway.control_socket, target)
-        if status != 200:
-            click.echo(f"mqrouter: {reason_of(body)}", err=True)
-            raise SystemExit(Exit.USAGE if status == 404 else Exit.FAILED)
-        for name in (*body["tiers"], *(f"route {route}" for route in body["routes"])):
-            click.echo(f"{done} {name}")
 
 
 def _time_of(at_ms: int) -> datetime:

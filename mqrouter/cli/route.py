@@ -220,7 +220,7 @@ def _stopwatch() -> Iterator[Callable[[], float]]:
 
 def daemons_tiers(settings: Settings) -> SeenTiers:
     """Returns how the running daemon's tiers are doing; as if all were up where it cannot be asked."""
-    from mqrouter.cli.daemon import DaemonDownError, call_daemon
+    from mqrouter.cli.daemon import DaemonDownError, DaemonSilentError, status_of_daemon
     from mqrouter.routing.signals import TierSignal
 
     as_if_up = dict.fromkeys(settings.tiers, TierSignal(True, None))
@@ -228,9 +228,11 @@ def daemons_tiers(settings: Settings) -> SeenTiers:
     if path.exists() and not os.access(path, os.W_OK):
         return SeenTiers(as_if_up, "the daemon belongs to another user")
     try:
-        _, status = call_daemon(path, "GET", "/v1/status")
+        status = status_of_daemon(path)
     except DaemonDownError:
         return SeenTiers(as_if_up, "the daemon is not running")
+    except DaemonSilentError:
+        return SeenTiers(as_if_up, "the daemon does not answer")
     known = {name: _signal(tier) for name, tier in status["tiers"].items()}
     return SeenTiers(as_if_up | {name: tier for name, tier in known.items() if name in as_if_up}, None)
 

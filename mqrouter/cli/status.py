@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from mqrouter.cli.common import Exit, config_option, echo_json, fail, gateway_or_exit
-from mqrouter.cli.daemon import DaemonDownError, call_daemon, open_database
+from mqrouter.cli.daemon import DaemonDownError, DaemonSilentError, open_database, status_of_daemon
 from mqrouter.cli.tables import format_age, format_bytes, format_table
+
+if TYPE_CHECKING:
+    from mqrouter.settings import Gateway
 
 STATE_WORDS = {"received": "waiting to be decided", "pending": "waiting for a tier", "leased": "being answered"}
 
@@ -20,24 +23,24 @@ STATE_WORDS = {"received": "waiting to be decided", "pending": "waiting for a ti
 @config_option
 @click.option("--json", "is_json", is_flag=True, help="JSON on standard output.")
 def command(config: Path | None, is_json: bool) -> None:
-    """Show broker, tiers and queue. Exit 69 where the daemon is down; then the queue is read from the database.
+    """Show broker, tiers and queue. Exit 69 where the daemon is down, 75 where it runs but does not answer.
+
+    The queue is read from the database then; `running` in JSON is false, or null.
 
     \b
     Example:
       mqrouter status --json
     """
-    from mqrouter.edge.store.salvage import latest_report
-
     gateway, problems = gateway_or_exit(config)
+    code = Exit.OK
     try:
-        _, status = call_daemon(gateway.control_socket, "GET", "/v1/status")
+        status = {"running": True} | status_of_daemon(gateway.control_socket)
     except DaemonDownError:
         if problems:
             fail(problems)
-        salvage = latest_report(gateway.data_dir)
-        status = {"running": False} | _from_database(gateway.database) | {"salvage": salvage}
-    else:
-        status = {"running": True} | status
+        status, code = {"running": False} | _without_daemon(gateway), Exit.UNAVAILABLE
+    except DaemonSilentError as error:
+        status, code = {"running": None, "error": str(error)} | _without_daemon(gateway), Exit.TEMPFAIL
     if is_json:
         echo_json(status)
     else:
@@ -46,7 +49,13 @@ def command(config: Path | None, is_json: bool) -> None:
         click.echo(
             "mqrouter: the daemon runs on, but the configuration on disk is refused: see `mqrouter check`", err=True
         )
-    raise SystemExit(Exit.OK if status["running"] else Exit.UNAVAILABLE)
+    raise SystemExit(code)
+
+
+def _without_daemon(gateway: Gateway) -> dict[str, Any]:
+    from mqrouter.edge.store.salvage import latest_report
+
+    return _from_database(gateway.database) | {"salvage": latest_report(gateway.data_dir)}
 
 
 def _from_database(path: Path) -> dict[str, Any]:
@@ -72,7 +81,8 @@ def _lines(status: dict[str, Any]) -> str:
     if not status["running"]:
         oldest = format_age(status["oldest_waiting_s"])
         waiting = f"; the oldest has waited {oldest}" if oldest else ""
-        lines = ["the daemon is not running; from its database:", f"  requests: {requests}{waiting}"]
+        why = status.get("error") or "the daemon is not running"
+        lines = [f"{why}; from its database:", f"  requests: {requests}{waiting}"]
         return "\n".join(lines + _salvage_lines(status["salvage"]))
     broker = status["broker"]
     link = f"connected, MQTT {broker['protocol']}" if broker["connected"] else _why_not_connected(broker["error"])
@@ -80,6 +90,7 @@ def _lines(status: dict[str, Any]) -> str:
         f"mqrouter {status['version']} on {status['gateway']}: {'ready' if status['ready'] else 'starting'},"
         f" up {format_age(status['uptime_s'])}, process {status['pid']}",
         f"  broker    {broker['address']}: {link}",
+        *_page_lines(status.get("http")),
         f"  requests  {requests}; {status['delivered']} answers delivered,"
         f" {status['abstained']} questions no route claimed, since the start",
         f"  loop lag  p50 {status['loop_lag_ms']['p50']} ms, p99 {status['loop_lag_ms']['p99']} ms",
@@ -107,6 +118,18 @@ def _lines(status: dict[str, Any]) -> str:
     headers = ("  TIER", "MODEL", "BREAKER", "IN FLIGHT", "REASON")
     limits = [line for name, tier in status["tiers"].items() for line in _limit_lines(name, tier["limits"])]
     return "\n".join([*head, format_table(headers, tiers, max_width=None), *limits])
+
+
+def _page_lines(http: Mapping[str, Any] | None) -> list[str]:
+    if http is None:  # a daemon of an earlier version, until it is restarted
+        return []
+    if not http["enabled"]:
+        return ["  page      off: http.enabled is false"]
+    if http["error"]:
+        return [f"  PAGE      HTTP is not listening: {http['error']}; see http.host and http.port, then restart"]
+    where = http["url"] or "not listening yet"
+    is_any = where.startswith(("http://0.0.0.0:", "http://[::]:"))
+    return [f"  page      {where}{' (every address of this machine)' if is_any else ''}"]
 
 
 def breaker_word(tier: Mapping[str, Any]) -> str:

@@ -156,7 +156,9 @@ def _steer(
     body = {**which, **({"filter": wanted} if wanted else {}), **arguments}
     if not ids and not is_sure and not is_dry:
         _, total = _count(_carry_out(gateway.control_socket, verb, body | {"dry_run": True}))
-        confirm(f"{verb} {total} requests?")
+        if total:
+            confirm(f"{verb} {total} requests?")
+        is_dry = not total  # nobody was asked, so nothing that comes in meanwhile is changed either
     done = list(_carry_out(gateway.control_socket, verb, body | {"dry_run": is_dry}))
     if is_json:
         echo_json([outcome for report in done for outcome in report["outcomes"]])

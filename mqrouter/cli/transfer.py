@@ -15,6 +15,13 @@ from mqrouter.cli.daemon import open_database, order_daemon, reason_of
 from mqrouter.cli.selection import filter_of, selection_of, selection_options
 
 FIELDS = ("topic", "payload", "payload_base64", "content_type", "reply_topic", "correlation", "traceparent")
+WHY_NOT = {
+    "absorbed": "their id or correlation is still known, since they wait, or ended within limits.dedupe_window_s;"
+    " an answer there is goes out again",
+    "refused": "their senders get an error; see `mqrouter queue list --state dead --newer-than 1h`",
+    "reused": "their id or correlation is another question's; their senders get the error correlation_reused",
+}
+"""Of what the daemon counts."""
 STEP_BYTES = 256 * 1024
 STEP_LINES = 200
 
@@ -58,6 +65,7 @@ def import_command(config: Path | None, file: IO[str], is_sure: bool, is_dry: bo
 
     The devices get answers, also those that had one. A question that is still known under its id or correlation is
     absorbed: importing twice asks once. FILE may be - for standard input (then with --yes). Needs the running daemon.
+    Exit 1 where nothing was asked again, 3 where there is nothing in FILE.
 
     \b
     Example:
@@ -65,6 +73,9 @@ def import_command(config: Path | None, file: IO[str], is_sure: bool, is_dry: bo
     """
     gateway, _ = gateway_for_orders(config)
     entries = list(_entries(file))
+    if not entries:
+        click.echo(f"mqrouter: there is nothing in {file.name}", err=True)
+        raise SystemExit(Exit.NOTHING_FOUND)
     if is_dry:
         click.echo(f"{len(entries)} requests would be asked again")
         return
@@ -78,13 +89,19 @@ def import_command(config: Path | None, file: IO[str], is_sure: bool, is_dry: bo
             click.echo(f"mqrouter: the daemon could not do that: {reason_of(report)}{done}", err=True)
             raise SystemExit(Exit.FAILED)
         counts.update(report["counts"])
-    click.echo(", ".join(f"{number} {what}" for what, number in sorted(counts.items())) or "nothing in it")
-    if counts["absorbed"]:
-        click.echo("absorbed: known already under its id or correlation, and not asked again", err=True)
+    click.echo(", ".join(f"{number} {what}" for what, number in sorted(counts.items())))
+    for what, why in WHY_NOT.items():
+        if number := counts[what]:
+            click.echo(f"{number} of {len(entries)} not asked again: {why}", err=True)
+    if not counts["new"]:
+        click.echo("mqrouter: nothing was asked again", err=True)
+        raise SystemExit(Exit.FAILED)
 
 
 def _entries(file: IO[str]) -> Iterator[dict[str, Any]]:
     for number, line in enumerate(file, start=1):
+        if not line.strip():
+            continue
         try:
             entry = json.loads(line)
         except (ValueError, RecursionError):

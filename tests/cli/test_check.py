@@ -67,6 +67,40 @@ def test_data_dir_that_this_user_may_not_write_is_a_problem(monkeypatch: pytest.
     assert (result.exit_code, "data cannot be written by this user" in result.stderr) == (Exit.CONFIG, True)
 
 
+@pytest.mark.parametrize(
+    ("file", "why"),
+    [
+        ("nowhere/mq.log", "/nowhere: make it"),
+        ("taken/mq.log", "taken is a file"),
+        ("models", "models is a folder: name a file in it"),
+        ("/proc/mq.log", "/proc cannot be written by this user"),
+    ],
+)
+def test_log_file_that_cannot_be_is_a_problem(file: str, why: str) -> None:
+    Path("taken").write_text("", encoding="utf-8")
+    result = check(f'{VALID}[log]\nfile = "{file}"\n')
+    assert result.exit_code == Exit.CONFIG, result
+    assert result.stderr.startswith("mqrouter.toml:13:1: log.file: ") and why in result.stderr
+
+
+def test_log_file_that_this_user_may_not_write_is_a_problem(monkeypatch: pytest.MonkeyPatch) -> None:
+    Path("logs").mkdir()
+    Path("logs/mq.log").write_text("", encoding="utf-8")
+    text = f'{VALID}[log]\nfile = "logs/mq.log"\n'
+    for forbidden in (Path("logs").absolute(), Path("logs/mq.log").absolute()):  # root may write everywhere
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "access", lambda path, mode, no=forbidden: path != no)
+            result = check(text)
+        assert (result.exit_code, f"{forbidden} cannot be written by this user" in result.stderr) == (Exit.CONFIG, True)
+    assert check(text).exit_code == Exit.OK
+
+
+@pytest.mark.parametrize("file", ["mq.log", "/dev/null"])
+def test_log_file_that_can_be_is_none(file: str) -> None:
+    result = check(f'{VALID}[log]\nfile = "{file}"\n')
+    assert (result.exit_code, result.stderr) == (Exit.OK, "")
+
+
 def test_privacy_that_would_protect_nothing_is_a_problem() -> None:
     result = check(VALID + '[privacy]\ntopics = ["office/#/x"]\nregion = "UK"\ndetect = ["mail"]\n')
     assert result.exit_code == Exit.CONFIG

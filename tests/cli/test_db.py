@@ -140,11 +140,18 @@ def test_purge_asks_first(database: Path) -> None:
     assert number_of_requests(database) == ROWS
 
 
-@pytest.mark.parametrize(("age", "purged"), [("1d", ROWS // 4), ("36500d", 0)])
-def test_purge_takes_what_is_older(database: Path, age: str, purged: int) -> None:
-    result = run("queue", "purge", "--yes", "--older-than", age)
-    assert result.exit_code == Exit.OK and result.stdout == f"deleted {purged} finished requests\n"
-    assert number_of_requests(database) == ROWS - purged
+def test_purge_takes_what_is_older(database: Path) -> None:
+    result = run("queue", "purge", "--yes", "--older-than", "1d")
+    assert result.exit_code == Exit.OK and result.stdout == f"deleted {ROWS // 4} finished requests\n"
+    assert number_of_requests(database) == ROWS - ROWS // 4
+
+
+@pytest.mark.parametrize("options", [("--yes",), ()], ids=["sure", "unsure"])
+def test_purge_of_nothing_asks_nothing_and_says_so(database: Path, options: tuple[str, ...]) -> None:
+    result = run("queue", "purge", "--older-than", "36500d", *options, answer="y\n")
+    assert (result.exit_code, result.stdout) == (Exit.NOTHING_FOUND, "")
+    assert result.stderr == "no finished request to delete\n"
+    assert number_of_requests(database) == ROWS
 
 
 @pytest.mark.parametrize("age", ["7", "d", "-3d", "3 weeks", "1e3s"])

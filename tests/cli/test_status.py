@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from mqrouter.cli.status import _limit_lines, _lines, _why_unused, breaker_word
+import pytest
+
+from mqrouter.cli.status import _limit_lines, _lines, _page_lines, _why_unused, breaker_word
 
 
 def test_levels_of_a_tier_are_shown_with_what_is_left_to_wait() -> None:
@@ -34,3 +36,22 @@ def test_states_are_told_in_words_that_need_no_glossary() -> None:
     requests = {"received": 0, "pending": 2, "expired": 1}
     text = _lines({"running": False, "requests": requests, "oldest_waiting_s": None, "salvage": None})
     assert "requests: 0 waiting to be decided, 2 waiting for a tier, 1 expired" in text
+
+
+@pytest.mark.parametrize(
+    ("url", "error", "line"),
+    [
+        ("http://127.0.0.1:8087", None, "  page      http://127.0.0.1:8087"),
+        ("http://[::]:80", None, "  page      http://[::]:80 (every address of this machine)"),
+        (None, None, "  page      not listening yet"),
+        (None, "127.0.0.1:80: denied", "  PAGE      HTTP is not listening: 127.0.0.1:80: denied; see http.host"),
+    ],
+)
+def test_page_is_said_to_be_where_it_is(url: str | None, error: str | None, line: str) -> None:
+    (found,) = _page_lines({"enabled": True, "url": url, "error": error})
+    assert found.startswith(line) and (error is not None or found == line)
+
+
+def test_page_that_is_off_or_unknown_is_not_given_an_address() -> None:
+    assert _page_lines({"enabled": False, "url": None, "error": None}) == ["  page      off: http.enabled is false"]
+    assert _page_lines(None) == []

@@ -2,6 +2,7 @@
 
 import json
 import re
+import signal
 import socket
 import subprocess
 import sys
@@ -13,7 +14,8 @@ from urllib.request import urlopen
 
 import click
 import pytest
-from harness import MQROUTER, Behaviour, Gateway, Site, free_port, poll, run_cli, running_site
+from click.testing import CliRunner, Result
+from harness import MQROUTER, Behaviour, Gateway, Process, Site, free_port, poll, run_cli, running_site
 
 from mqrouter.cli.main import cli
 
@@ -73,6 +75,32 @@ def test_ask_gives_up_in_time_and_says_where_to_look(site: Site) -> None:
     shown = site.gateway.cli(*name.split())
     assert shown.returncode == 0
     assert "ended with expired: no answer within the time to live" in shown.stdout
+
+
+@pytest.mark.real_model
+def test_ask_says_that_the_gateway_is_offline_and_waits_for_it(tmp_path: Path) -> None:
+    with running_site(tmp_path) as site:
+        site.gateway.stop()
+        asking = Process([MQROUTER, "ask", "will there be frost tonight?", "-c", str(site.gateway.config)])
+        asking.wait_for_line(lambda line: "the gateway is offline: the question waits at the broker" in line)
+        site.gateway.start()
+
+        assert asking.wait() == 0, asking.text
+        assert [line.partition(",")[0] for line in asking.lines[1:]] == [
+            "mqrouter: the gateway is online",
+            "[frost > hub",
+        ]
+
+
+def test_ask_says_that_no_gateway_ever_announced_itself(tmp_path: Path) -> None:
+    with running_site(tmp_path, is_started=False) as site:
+        result = site.gateway.cli("ask", "--timeout", "4", "frost?")
+
+    assert (result.returncode, result.stderr.splitlines()[0]) == (
+        75,
+        "mqrouter: no gateway was ever online as mqrouter/farm at this broker; it may keep the question for none:"
+        " is mqtt.prefix right, and the daemon running? (waiting for up to 4 s)",
+    )
 
 
 @pytest.mark.real_model
@@ -166,6 +194,32 @@ def test_queue_is_seen_and_steered_whatever_is_wrong_on_disk(tmp_path: Path) -> 
         assert (listed.returncode, paused.returncode, unknown.returncode, metrics.returncode) == (3, 0, 2, 0)
         assert paused.stdout == "paused hub\n" and "there is no such tier" in unknown.stderr
         assert all("the configuration on disk is refused" in one.stderr for one in (listed, paused, unknown, metrics))
+
+
+@pytest.mark.real_model
+def test_stopped_process_is_said_not_to_answer_and_takes_no_order(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with running_site(tmp_path) as site:
+        monkeypatch.setattr("mqrouter.cli.daemon.TIMEOUT_S", 0.3)
+        monkeypatch.setenv("MQROUTER_CONFIG", str(site.gateway.config))
+
+        def run(*arguments: str) -> Result:
+            return CliRunner().invoke(cli, arguments)
+
+        site.gateway.log.send(signal.SIGSTOP)
+        try:
+            status, as_json, paused = run("status"), run("status", "--json"), run("queue", "pause", "hub")
+            listed, explained = run("queue", "list"), run("route", "explain", "will there be frost?")
+        finally:
+            site.gateway.log.send(signal.SIGCONT)
+
+        assert [found.exit_code for found in (status, as_json, paused, listed, explained)] == [75, 75, 75, 3, 0]
+        for said in (status.stdout, paused.stderr, listed.stderr, json.loads(as_json.stdout)["error"]):
+            assert "the daemon runs but has not answered for 0.3 s" in said and "not running" not in said, said
+        assert "requests: none" in status.stdout
+        assert "taken as if every tier were up: the daemon does not answer" in explained.stdout
+        assert site.gateway.status()["tiers"]["hub"]["paused_by"] is None
 
 
 def test_status_of_a_daemon_that_never_ran_says_so(idle: Gateway) -> None:
@@ -291,7 +345,25 @@ def test_queue_import_asks_again_and_the_device_is_answered(site: Site, tmp_path
         assert (result.returncode, result.stdout) == (0, "1 new\n"), result
         assert device.answer_to(b"z").text == "echo: frost, again?"
         again = site.gateway.cli("queue", "import", str(file), "--yes")
-        assert again.stdout == "1 absorbed\n" and "not asked again" in again.stderr
+        assert (again.returncode, again.stdout) == (1, "1 absorbed\n"), again
+        assert "1 of 1 not asked again: their id or correlation is still known" in again.stderr
+        assert again.stderr.endswith("mqrouter: nothing was asked again\n")
+        other = {**line, "correlation": b"y".hex()}
+        file.write_text("".join(json.dumps(entry) + "\n" for entry in (line, other)), encoding="utf-8")
+        both = site.gateway.cli("queue", "import", str(file), "--yes")
+        assert (both.returncode, both.stdout) == (0, "1 absorbed, 1 new\n"), both
+        assert both.stderr.startswith("1 of 2 not asked again: ")
+        assert site.tier.asked("frost, again?") == site.tier.wait_for_calls("frost, again?", 2)
+
+
+@pytest.mark.parametrize("option", ["--yes", "--dry-run"])
+def test_queue_import_of_an_empty_file_says_so_and_asks_nobody(idle: Gateway, tmp_path: Path, option: str) -> None:
+    file = tmp_path / "x.jsonl"
+    file.write_text("\n", encoding="utf-8")
+
+    result = idle.cli("queue", "import", str(file), option)
+
+    assert (result.returncode, result.stdout, result.stderr) == (3, "", f"mqrouter: there is nothing in {file}\n")
 
 
 @pytest.mark.real_model
@@ -329,7 +401,9 @@ def test_queue_orders_for_several_ask_first_and_say_what_became_of_them(site: Si
             assert (moved.returncode, "no such tier" in moved.stderr) == (2, True)
             assert cli("queue", "ttl", "--device", "bulk", "--to", "2h", "--yes").returncode == 0
             assert all(7000 < row["expires_in_s"] <= 7200 for row in waiting(site))
-            assert cli("queue", "retry", "--device", "nobody", "--yes").returncode == 3
+            for option in ((), ("--yes",)):
+                nobody = cli("queue", "retry", "--device", "nobody", *option)
+                assert (nobody.returncode, nobody.stdout, nobody.stderr) == (3, "", "no such request\n")
             ended = cli("queue", "cancel", "--device", "bulk", "--yes", "--message", "too late", "--json")
             assert [row["found"] for row in json.loads(ended.stdout)] == ["pending", "pending"]
             assert device.answer_to(b"one").error_code == device.answer_to(b"two").error_code == "cancelled"
@@ -349,6 +423,7 @@ def test_http_is_served_where_it_is_switched_on(tmp_path: Path) -> None:
     text = "[http]\nenabled = true\nport = 0\n"
     with running_site(tmp_path, text=text) as site:
         port = site.gateway.wait_for_event("http.listening")["port"]
+        assert f"  page      http://127.0.0.1:{port}\n" in site.gateway.cli("status").stdout
         with urlopen(f"http://127.0.0.1:{port}/readyz", timeout=60) as response:
             assert json.load(response) == {"ready": True, "reasons": []}
         with urlopen(f"http://127.0.0.1:{port}/v1/requests", timeout=60) as response:
@@ -358,6 +433,18 @@ def test_http_is_served_where_it_is_switched_on(tmp_path: Path) -> None:
         with pytest.raises(HTTPError) as refused:
             urlopen(f"http://127.0.0.1:{port}/readyz", timeout=60)
         assert json.load(refused.value)["reasons"] == ["not connected to the broker"]
+
+
+@pytest.mark.real_model
+def test_status_says_that_http_is_not_listening_where_its_port_is_taken(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with running_site(tmp_path, text=f"[http]\nenabled = true\nport = {port}\n") as site:
+            found = json.loads(site.gateway.cli("status", "--json").stdout)["http"]
+            assert (found["enabled"], found["url"], f"127.0.0.1:{port}: " in found["error"]) == (True, None, True), (
+                found
+            )
+            assert f"  PAGE      HTTP is not listening: 127.0.0.1:{port}: " in site.gateway.cli("status").stdout
 
 
 @pytest.mark.parametrize(

@@ -56,6 +56,25 @@ def test_paused_route_waits_whatever_its_when_offline_also_after_a_kill(tmp_path
         assert gateway.wait_for_request(id=held["id"], state="delivered")["detail"] is None
 
 
+def test_resume_names_what_it_let_go_on_and_nothing_else(tmp_path: Path) -> None:
+    with running_site(tmp_path) as site:
+        cli = site.gateway.cli
+        nothing = cli("queue", "resume")
+        assert (nothing.returncode, nothing.stdout, nothing.stderr) == (0, "", "nothing was paused\n")
+        cli("queue", "pause", "hub")
+        cli("queue", "pause", "--route", "urgent")
+        mixed = cli("queue", "resume", "hub", "--route", "frost")
+        assert (mixed.returncode, mixed.stdout, mixed.stderr) == (0, "resumed hub\n", "route frost was not paused\n")
+        rest = cli("queue", "resume")
+        assert (rest.returncode, rest.stdout, rest.stderr) == (0, "resumed route urgent\n", "")
+        unknown = cli("queue", "resume", "--route", "moon")
+        assert (unknown.returncode, "there are frost, urgent" in unknown.stderr) == (2, True), unknown
+        actions = json.loads(cli("queue", "actions", "--json").stdout)
+        assert [row["target"] for row in actions if row["action"] == "resume"] == ["route urgent", "hub"]
+        site.gateway.stop()
+        assert cli("queue", "resume").returncode == 69
+
+
 def test_what_waits_says_why_while_the_daemon_runs_and_when_it_is_down(tmp_path: Path) -> None:
     with running_site(tmp_path) as site:
         gateway = site.gateway

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlencode
 
 from mqrouter.cli.common import Exit
-from mqrouter.cli.daemon import ORDER_TIMEOUT_S, TIMEOUT_S, DaemonDownError, exchange
+from mqrouter.cli.daemon import ORDER_TIMEOUT_S, TIMEOUT_S, DaemonDownError, DaemonSilentError, exchange
 from mqrouter.cli.selection import selection_of
 from mqrouter.cli.top.log_tail import tail
 from mqrouter.core.states import ACTIVE, TERMINAL, State
@@ -229,8 +229,8 @@ class Source:
             raise RefusedError(
                 f"{self._socket}: {error.strerror}: run this as the daemon's user", Exit.NOPERM
             ) from error
-        except TimeoutError:
-            raise RefusedError("the daemon does not answer: it is busy, or stopped", Exit.TEMPFAIL) from None
+        except DaemonSilentError as error:
+            raise RefusedError(str(error), Exit.TEMPFAIL) from None
         if status != 200:
             raise RefusedError(_reason(content) or f"the daemon answered {status}: its log says why")
         return content

@@ -20,6 +20,7 @@ from tenacity import (
 from mqrouter.core.events import TierCall, TierEvent
 from mqrouter.core.traces import PROPERTY
 from mqrouter.edge.upstream.body import Patience, read_events
+from mqrouter.edge.upstream.call_log import CallLog
 from mqrouter.edge.upstream.connections import DroppedError, open_session, translated
 from mqrouter.edge.upstream.options import UpstreamOptions
 from mqrouter.edge.upstream.refusals import refusal
@@ -57,13 +58,15 @@ class UpstreamClient:
     async def stream(self, call: TierCall) -> AsyncGenerator[TierEvent, None]:
         """Yields text as it comes and Done at its true end; a stream cut before that is a TransientError."""
         patience = Patience(self._options.first_token_timeout_s, self._options.idle_timeout_s)
-        response = await self._post(self._wire.body(call), patience, _headers(call))
-        try:
-            async with aclosing(read_events(response, self._wire.reader(), patience)) as events:
-                async for event in events:
-                    yield event
-        finally:
-            response.close()
+        with CallLog(self._options, call) as told:
+            response = await self._post(self._wire.body(call), patience, _headers(call))
+            try:
+                async with aclosing(read_events(response, self._wire.reader(), patience)) as events:
+                    async for event in events:
+                        told.came(event)
+                        yield event
+            finally:
+                response.close()
 
     async def warm(self) -> None:
         """The server keeps its model loaded, or has loaded it. Raises what `stream` raises."""
