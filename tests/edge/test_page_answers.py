@@ -512,6 +512,17 @@ async def test_stream_begins_with_what_is_true_as_it_opens(pages: Pages) -> None
     assert json.loads(line[6:])["requests"]["pending"] == 1
 
 
+async def test_stream_with_nothing_to_tell_is_heard_beating(pages: Pages, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mqrouter.edge.web.pages.live.HEARTBEAT_S", 0.0)
+    async with (
+        asyncio.timeout(20),
+        pages.session.get(pages.api.url + "/events", headers={"Authorization": f"Bearer {VIEWER}"}) as response,
+    ):
+        while (line := await response.content.readline()) != b"event: beat\n":
+            assert line, "the stream ended"
+        assert (await response.content.readline()).startswith(b"data: ")  # without data a browser tells no page
+
+
 async def test_streams_are_few_and_gone_with_their_browsers(pages: Pages, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("mqrouter.edge.web.pages.live.MAX_STREAMS", 2)
     headers = {"Authorization": f"Bearer {VIEWER}"}

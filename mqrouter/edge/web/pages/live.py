@@ -84,7 +84,7 @@ class Live:
                 await response.write(f"data: {json.dumps(state)}\n\n".encode())
                 told, told_s = text, now_s
             elif now_s - told_s >= HEARTBEAT_S:
-                await response.write(b": still here\n\n")
+                await response.write(b"event: beat\ndata: -\n\n")  # not a comment: the page hears that nothing is lost
                 told_s = now_s
             with suppress(TimeoutError):
                 async with asyncio.timeout(self._step_s):

@@ -1,0 +1,43 @@
+"""A gateway that is gone: the page stays, says so where it is seen, and takes it back when the gateway answers."""
+
+from __future__ import annotations
+
+import signal
+from pathlib import Path
+
+from chromium import Tab
+from farm import Farm
+
+LATER = "(() => { const now = Date.now; Date.now = () => now() + 60_000; })()"
+"""A minute passes in the page."""
+
+
+def test_silent_gateway_is_said_at_the_top_until_it_answers(tab: Tab, farm: Farm, pictures: Path | None) -> None:
+    farm.log_in(tab)
+    tab.wait_for_text("#live-state", "live")
+    assert tab.text("#gone") == ""
+    farm.site.gateway.log.send(signal.SIGSTOP)  # its connections stay open, as those of a machine without power
+    try:
+        tab.js(LATER)
+        tab.wait_for_text("#gone", "has not answered since 20")
+        tab.js("scrollTo(0, document.body.scrollHeight)")
+        assert tab.js("document.getElementById('gone').getBoundingClientRect().top") == 0
+        assert "status" in tab.roles()
+        if pictures is not None:
+            tab.resize(360, 740)
+            tab.screenshot(pictures / "gone-phone.png")
+    finally:
+        farm.site.gateway.log.send(signal.SIGCONT)
+    tab.wait_for("document.getElementById('gone').textContent === ''")
+    tab.wait_for_text("#live-state", "live")
+
+
+def test_gateway_that_ended_is_said_at_once(tab: Tab, farm: Farm) -> None:
+    farm.log_in(tab, onward="/queue")
+    tab.wait_for("document.getElementById('live-state').textContent === 'live'")
+    farm.site.gateway.stop()
+    try:
+        tab.wait_for_text("#gone", "has not answered since 20")
+    finally:
+        farm.site.gateway.start()
+    tab.seen.complaints.clear()  # the browser notes every connection that was refused
