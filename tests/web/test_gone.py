@@ -7,6 +7,7 @@ from pathlib import Path
 
 from chromium import Tab
 from farm import Farm
+from test_live import MARK
 
 LATER = "(() => { const now = Date.now; Date.now = () => now() + 60_000; })()"
 """A minute passes in the page."""
@@ -32,12 +33,21 @@ def test_silent_gateway_is_said_at_the_top_until_it_answers(tab: Tab, farm: Farm
     tab.wait_for_text("#live-state", "live")
 
 
-def test_gateway_that_ended_is_said_at_once(tab: Tab, farm: Farm) -> None:
-    farm.log_in(tab, onward="/queue")
+def test_gateway_that_ended_is_said_at_once_and_forms_stay(tab: Tab, farm: Farm, pictures: Path | None) -> None:
+    (only,) = farm.waiting("unsent")
+    farm.log_in(tab, onward="/queue?device=unsent")
     tab.wait_for("document.getElementById('live-state').textContent === 'live'")
     farm.site.gateway.stop()
     try:
         tab.wait_for_text("#gone", "has not answered since 20")
+        tab.click("#rows input", f"Select {only}")
+        tab.js(f"{MARK} = true")
+        tab.click("#verbs button", "Cancel")
+        tab.wait_for_text("#gone", "Nothing was sent and nothing was changed")
+        assert tab.js(MARK) and tab.js("document.querySelector('#rows input:checked').value") == only
+        if pictures is not None:
+            tab.screenshot(pictures / "gone-desk.png")
     finally:
         farm.site.gateway.start()
+    assert farm.row(only)["state"] == "pending"
     tab.seen.complaints.clear()  # the browser notes every connection that was refused

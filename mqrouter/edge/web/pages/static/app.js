@@ -5,7 +5,7 @@
   const say = document.getElementById("live-state");
   const gone = document.getElementById("gone");
   const FAST_MS = 4000, SLOW_MS = 15000, POLL_MS = 10000, ANSWER_MS = 8000, SILENT_MS = 40000;  // the stream beats every 15 s
-  let heardMs = Date.now(), startedMs = 0, goneMs = 0;
+  let heardMs = Date.now(), startedMs = 0, goneMs = 0, isUnsent = false;
   let waitMs = FAST_MS, skewMs = 0, source = null, poller = 0, told = "", dirty = false, fastAt = 0, slowAt = Date.now(), busy = false;
 
   const tell = (text) => { if (say && say.textContent !== text) say.textContent = text; };
@@ -13,13 +13,14 @@
 
   function warn() {
     const since = goneMs && new Date(goneMs).toLocaleString("sv");  // written as the gateway writes times
-    const text = goneMs ? `The gateway has not answered since ${since}: what is shown is of then and may be out of date.` : "";
+    const text = (goneMs ? `The gateway has not answered since ${since}: what is shown is of then and may be out of date. ` : "") +
+      (isUnsent ? "Nothing was sent and nothing was changed: try again when the gateway answers." : "");
     if (gone.textContent !== text) gone.textContent = text;
   }
 
   function heard() { heardMs = Date.now(); goneMs = 0; warn(); }
 
-  function lost() { goneMs ||= heardMs; warn(); }
+  function lost() { goneMs ||= body.dataset.stream ? heardMs : Date.now(); warn(); }
 
   function age(seconds) {
     for (const [unit, length] of [["d", 86400], ["h", 3600], ["min", 60]])
@@ -52,7 +53,7 @@
   // A part somebody is working in stays as it is.
   const inUse = (part) =>
     (part.contains(document.activeElement) && /^(INPUT|SELECT|TEXTAREA|BUTTON|SUMMARY|A)$/.test(document.activeElement.tagName)) ||
-    part.querySelector("input:checked") !== null;
+    part.querySelector("input:checked, form[data-sent]") !== null;
 
   async function refresh() {
     const now = Date.now();
@@ -144,9 +145,25 @@
   document.addEventListener("visibilitychange", () => (document.hidden ? stop() : start()));
   addEventListener("pagehide", stop);
   addEventListener("pageshow", start);
-  document.addEventListener("submit", (event) => {
-    if (event.target.dataset.sent) return event.preventDefault();
-    if (event.target.method === "post") event.target.dataset.sent = "1";
+  async function answers() {
+    try { return (await fetch("/livez", limit())).ok; } catch { return false; }
+  }
+
+  // A form is sent once somebody is there to take it: the browser's own error page would take this one's place.
+  document.addEventListener("submit", async (event) => {
+    const form = event.target, button = event.submitter;
+    if (form.getAttribute("method") !== "post") return;
+    if (form.dataset.sent === "now") { form.dataset.sent = "1"; return; }
+    event.preventDefault();
+    if (form.dataset.sent) return;
+    form.dataset.sent = "1";
+    isUnsent = !await answers();
+    if (!isUnsent) {
+      form.dataset.sent = "now";
+      return form.requestSubmit(button);
+    }
+    delete form.dataset.sent;
+    lost();
   });
   addEventListener("pageshow", () => document.querySelectorAll("form[data-sent]").forEach((form) => delete form.dataset.sent));
   setInterval(() => {
