@@ -143,8 +143,25 @@ async def test_session_ends_when_nobody_uses_it(pages: Pages) -> None:
     await pages.log_in()
     pages.api.clock.advance(11 * 3600)
     assert (await pages.get("/queue", allow_redirects=False))[0] == 200
+    form = hidden(await shown(pages, "/queue", None))
     pages.api.clock.advance(13 * 3600)
     assert (await pages.get("/queue", allow_redirects=False))[0] == 303
+    over = "The gateway was restarted or the session is over: log in again"
+    assert f"{over}." in await shown(pages, "/queue", None)
+    status, text = await pages.post("/tiers/order", form | {"verb": "pause"})
+    assert (status, f"{over}; nothing was changed." in text, pages.api.board.paused) == (401, True, {})
+    text = await pages.log_in()
+    assert 'id="role">operator<' in text
+    _, text = await pages.post("/logout", hidden(text))
+    assert "<h1>Log in</h1>" in text and over not in text
+
+
+async def test_session_of_an_earlier_process_is_over(pages: Pages) -> None:
+    sent = {"Cookie": f"{pages.site.guard.sessions.cookie}=of-before-the-restart"}
+    _, text = await pages.get("/queue", headers=sent)
+    assert "The gateway was restarted or the session is over: log in again." in text
+    _, text = await pages.get("/queue", headers={"Cookie": "mqrouter_another=of-another-gateway"})
+    assert "<h1>Log in</h1>" in text and "log in again" not in text
 
 
 async def test_wrong_tokens_at_the_login_are_counted(pages: Pages) -> None:

@@ -50,4 +50,8 @@ def test_gateway_that_ended_is_said_at_once_and_forms_stay(tab: Tab, farm: Farm,
     finally:
         farm.site.gateway.start()
     assert farm.row(only)["state"] == "pending"
+    tab.wait_for_text("#why-again", "The gateway was restarted or the session is over: log in again.")
+    assert tab.url.endswith("next=%2Fqueue%3Fdevice%3Dunsent")
+    if pictures is not None:
+        tab.screenshot(pictures / "login-again.png")
     tab.seen.complaints.clear()  # the browser notes every connection that was refused

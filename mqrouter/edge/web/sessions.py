@@ -53,6 +53,10 @@ class Sessions:
         self._open.move_to_end(name)
         return role
 
+    def is_over(self, request: web.Request) -> bool:
+        """Returns whether the browser has a session that is none any more: of an earlier life, or silent for long."""
+        return self.cookie in request.cookies and self.id_of(request) is None
+
     def close(self, request: web.Request, response: web.Response) -> None:
         self._open.pop(request.cookies.get(self.cookie, ""), None)
         response.del_cookie(self.cookie, path="/", httponly=True, samesite="Strict")

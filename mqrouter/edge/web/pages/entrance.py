@@ -16,6 +16,7 @@ from mqrouter.edge.web.routes import Call, Route, page
 log = structlog.get_logger("http")
 
 LOGIN = "/login"
+OVER = "the gateway was restarted or the session is over: log in again"
 
 
 class Entrance:
@@ -56,7 +57,14 @@ class Entrance:
 
     async def _form(self, call: Call, onward: str, *, problem: str | None = None, status: int = 200) -> web.Response:
         return await self._render.page(
-            call.request, call.caller, "login.html", "Log in", status=status, next=onward, problem=problem
+            call.request,
+            call.caller,
+            "login.html",
+            "Log in",
+            status=status,
+            next=onward,
+            problem=problem,
+            why=OVER if self._render.guard.sessions.is_over(call.request) else None,
         )
 
 

@@ -10,7 +10,7 @@ from mqrouter.edge.web.errors import ApiError
 from mqrouter.edge.web.guard import SAFE_METHODS, Caller, Guard
 from mqrouter.edge.web.options import Role, TcpOptions
 from mqrouter.edge.web.pages.about import About
-from mqrouter.edge.web.pages.entrance import LOGIN, Entrance, to_login
+from mqrouter.edge.web.pages.entrance import LOGIN, OVER, Entrance, to_login
 from mqrouter.edge.web.pages.live import STEP_S, Live
 from mqrouter.edge.web.pages.looking import Looking
 from mqrouter.edge.web.pages.ordering import Ordering
@@ -50,6 +50,8 @@ class PageSite:
     async def error_page(self, request: web.Request, error: ApiError) -> web.Response:
         if error.status == 401 and request.method in SAFE_METHODS and request.path != LOGIN:
             return to_login(request)
+        if error.status == 401 and self.guard.sessions.is_over(request):
+            error = ApiError(401, error.code, f"{OVER}; nothing was changed", headers=error.headers)
         title = TITLES.get(error.status, "It did not work")
         message = sentence(str(error))
         response = await self._render.page(
