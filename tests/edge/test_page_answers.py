@@ -289,8 +289,26 @@ async def test_filters_narrow_and_an_empty_field_means_any(pages: Pages) -> None
     assert await devices(pages, "text=SAYS+db") == ["db"]
     assert await devices(pages, "state=delivered") == []
     assert await devices(pages, "state=any&older_than_s=300") == []
-    status, text = await pages.get("/queue?state=nonsense", token=VIEWER)
-    assert (status, 'role="alert"' in text) == (400, True)
+
+
+@pytest.mark.parametrize(
+    ("query", "told"),
+    [
+        ("state=nonsense", "&#39;nonsense&#39; is no state: the states are received, pending, leased,"),
+        ("state=pending&state=x", "&#39;x&#39; is no state: the states are"),
+        ("sort=age", "&#39;age&#39; is no sort: requests are sorted by newest, oldest,"),
+        ("priority=12", "&#39;12&#39; is no priority: priorities go from 0 to 9"),
+        ("older_than_s=long", "&#39;long&#39; is no age: give it in seconds"),
+        ("limit=0", "&#39;0&#39; is no number of requests: a page shows 1 to 500"),
+        ("after=x", "&#39;x&#39; is no place to go on: go on from the first page"),
+        (f"device={'x' * 501}", "is no device: give a text of at most 500 characters"),
+        ("route=a&route=b", "Route is given more than once"),
+    ],
+)
+async def test_filter_that_cannot_be_is_told_in_plain_words(pages: Pages, query: str, told: str) -> None:
+    status, text = await pages.get(f"/queue?{query}", token=VIEWER)
+    assert (status, told in text, "nput should" in text) == (400, True, False), text
+    assert 'role="alert"' in text and 'href="/queue">To the queue' in text
 
 
 async def test_pages_of_requests_follow_one_another(pages: Pages) -> None:
