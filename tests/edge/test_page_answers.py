@@ -535,6 +535,32 @@ async def test_stream_tells_what_changed_and_ends_with_the_server(store: Store, 
             pass
 
 
+@pytest.mark.parametrize("end", ["logout", "silence", "another login"])
+async def test_stream_ends_with_its_session_and_no_other_does(pages: Pages, end: str) -> None:
+    other = await pages.session.get(pages.api.url + "/events", headers={"Authorization": f"Bearer {VIEWER}"})
+    text = await pages.log_in()
+    cookie = "; ".join(f"{one.key}={one.value}" for one in pages.session.cookie_jar)
+    response = await pages.session.get(pages.api.url + "/events", headers={"Cookie": cookie})
+    async with asyncio.timeout(20):
+        while not (await response.content.readline()).startswith(b"data: "):
+            pass
+        assert pages.site.streams == 2
+        match end:
+            case "logout":
+                await pages.post("/logout", hidden(text))
+            case "silence":
+                pages.api.clock.advance(13 * 3600)
+            case "another login":
+                await pages.log_in(VIEWER)
+        await pages.api.queue("a")
+        while line := await response.content.readline():
+            assert b'"pending": 1' not in line, "who logged out is told"
+        assert (response.status, pages.site.streams) == (200, 1)
+        while b'"pending": 1' not in await other.content.readline():
+            pass
+    other.close()
+
+
 async def test_stream_begins_with_what_is_true_as_it_opens(pages: Pages) -> None:
     await pages.api.ask("GET", "/live", token=VIEWER)  # taken, and kept for a while
     await pages.api.queue("a")

@@ -46,7 +46,7 @@ class Entrance:
             return response
         log.info("http.logged_in", address=address, role=role.name.lower())
         response = web.Response(status=303, headers={"Location": onward})
-        self._render.guard.sessions.open(role, response, is_secure=_is_secure(call.request))
+        self._render.guard.sessions.open(role, call.request, response, is_secure=_is_secure(call.request))
         return response
 
     async def log_out(self, call: Call) -> web.Response:

@@ -36,7 +36,7 @@ class PageSite:
     ) -> None:
         self.guard = Guard(tcp, monotonic_s, Sessions(sources.gateway, monotonic_s))
         self._render = render = renderer(sources.gateway, self.guard)
-        self._live = Live(sources.snapshot, step_s)
+        self._live = Live(sources.snapshot, self.guard.sessions, step_s)
         self.routes: Sequence[Route] = [
             *Overview(sources, render).routes(),
             *Looking(sources, render).routes(),
