@@ -139,6 +139,17 @@ async def test_session_comes_with_a_token_and_goes_with_a_logout(pages: Pages) -
     assert status == 303
 
 
+async def test_no_session_counts_for_the_api(pages: Pages) -> None:
+    await pages.log_in()
+    asked = [route for route in pages.api.server.routes if route.path.startswith("/v1/")]
+    assert [route.path for route in asked if route.is_page] == []
+    for route in asked:
+        if route.role is not Role.NOBODY:
+            path = re.sub("{.*?}", "x", route.path)
+            async with pages.session.request(route.method, pages.api.url + path) as response:
+                assert response.status == 401, route.path
+
+
 async def test_session_ends_when_nobody_uses_it(pages: Pages) -> None:
     await pages.log_in()
     pages.api.clock.advance(11 * 3600)

@@ -226,6 +226,16 @@ def test_viewer_sees_no_verbs_and_no_texts(tab: Tab, farm: Farm) -> None:
     assert not tab.has("main button")
 
 
+def test_viewer_reads_the_metrics_and_no_session_counts_for_the_api(tab: Tab, farm: Farm) -> None:
+    tab.open("/metrics")
+    assert tab.path == "/login"
+    farm.log_in(tab, VIEWER, "/metrics")
+    assert "mqrouter_queue_requests{" in tab.text()
+    tab.open("/v1/status")
+    assert "send a valid token" in tab.text()
+    tab.seen.complaints.clear()  # the browser notes the 401
+
+
 def test_nobody_is_asked_for_a_token_and_a_wrong_one_is_refused(tab: Tab, farm: Farm) -> None:
     tab.open("/queue?device=orchard")
     assert tab.path == "/login"
