@@ -388,10 +388,10 @@ class Daemon:
         )
         routes.append(api.metrics_route(self.exposition.content, self.exposition.content_type))
         options = wiring.web_options(settings)
-        site = PageSite(self._sources(), options.tcp, self._clock.monotonic_s)
+        site = PageSite(self._sources(errands), options.tcp, self._clock.monotonic_s)
         return WebServer(options, routes, self._clock.monotonic_s, site)
 
-    def _sources(self) -> Sources:
+    def _sources(self, errands: Errands) -> Sources:
         """What the pages show."""
         console = Console(self._report, self._notices, lambda: self._loaded, self._trends.oldest_ms)
         explain = Explain(
@@ -405,6 +405,7 @@ class Daemon:
             snapshot=console.snapshot,
             info=console.info,
             explain=explain.explain,
+            feedback=errands.by_name()["feedback"],
             strategies=lambda: sorted(strategy_names()),
             settings=console.settings,
             models=console.models,

@@ -21,6 +21,7 @@ from mqrouter.edge.web.pages.site import PageSite
 from mqrouter.edge.web.pages.sources import Setting, Sources
 from mqrouter.errors import ErrorCode, RequestError
 from mqrouter.flow.desk import Desk
+from mqrouter.flow.errands import Errands
 from mqrouter.flow.tiers import TierBoard
 from mqrouter.trends import SERIES
 
@@ -112,6 +113,7 @@ async def browsing(store: Store, folder: Path, clock: FakeClock, tcp: TcpOptions
             snapshot=snapshot,
             info=lambda: {"routes": {"frost": ["hub"], "talk": ["edge"]}, "tiers": some_tiers(board)},
             explain=explain,  # type: ignore[arg-type]
+            feedback=Errands(None, store, desk, clock, desk.routes).by_name()["feedback"],  # type: ignore[arg-type]
             strategies=lambda: ["knn", "semantic"],
             settings=lambda: settings,
             models=models,

@@ -15,6 +15,8 @@ from structlog.testing import capture_logs
 from test_web_guard import Moment
 from web_site import NO_TOKENS, OPERATOR, VIEWER
 
+from mqrouter.core.request import Answer
+from mqrouter.core.states import State
 from mqrouter.core.steering import Verb
 from mqrouter.edge.store.store import Store
 from mqrouter.edge.web.options import Role
@@ -224,6 +226,7 @@ async def test_every_page_that_changes_something_needs_operator_and_form_token(p
     changing = [route for route in pages.site.routes if route.method != "GET"]
     assert {(route.path, route.role) for route in changing} == {
         ("/queue/order", Role.OPERATOR),
+        ("/queue/{id}/verdict", Role.OPERATOR),
         ("/tiers/order", Role.OPERATOR),
         ("/explain", Role.VIEWER),
         ("/login", Role.NOBODY),
@@ -232,16 +235,17 @@ async def test_every_page_that_changes_something_needs_operator_and_form_token(p
     await pages.log_in()
     right = hidden(await shown(pages, "/queue", None))["csrf"]
     for route in changing:
+        path = route.path.replace("{id}", name)
         for token in ("", "0" * 32, right[:-1]):
             fields = {"csrf": token, "verb": "cancel", "id": name, "step": "do", "question": "x", "token": OPERATOR}
-            status, text = await pages.post(route.path, fields)
+            status, text = await pages.post(path, fields)
             assert (status, "this form is out of date" in text.lower()) == (403, True), route.path
         fields = {"csrf": right, "verb": "cancel", "id": name, "step": "do"}
         for headers in ({"Origin": "https://evil.example"}, {"Origin": "null"}, {"Sec-Fetch-Site": "cross-site"}):
-            status, text = await pages.post(route.path, fields, headers=headers)
+            status, text = await pages.post(path, fields, headers=headers)
             assert (status, "another site" in text.lower()) == (403, True), route.path
         for kind in ("application/json", *(f"application/x-www-form-urlencoded; charset={name}" for name in CHARSETS)):
-            status, _ = await pages.post(route.path, json.dumps(fields), headers={"Content-Type": kind})
+            status, _ = await pages.post(path, json.dumps(fields), headers={"Content-Type": kind})
             assert status == 415, kind
     assert pages.api.store.counts["pending"] == 1
 
@@ -507,6 +511,50 @@ async def test_dropped_requests_are_brought_back(pages: Pages) -> None:
     assert 'id="matched">1<' in text
     await pages.post("/queue/order", hidden(text) | {"step": "do"})
     assert pages.api.store.counts["pending"] == 2
+
+
+async def judged(pages: Pages, name: str, **given: str) -> tuple[int, str]:
+    form = hidden(await shown(pages, f"/queue/{name}", None))
+    return await pages.post(f"/queue/{name}/verdict", form | given)
+
+
+async def test_answer_is_judged_on_its_page(pages: Pages) -> None:
+    await pages.log_in()
+    (name,) = await pages.api.queue("a")
+    (row,) = await pages.api.store.claim("hub", ["hub>edge"], 1, START_MS)
+    text = await shown(pages, f"/queue/{name}", None)
+    assert '<option value="good" disabled>' in text and "It is leased: there is no answer to judge yet." in text
+    assert '<option value="wrong_route">wrong route</option>' in text and "<option>talk</option>" in text
+    assert "<option>frost</option>" not in text, "the route it took is offered as the right one"
+    status, text = await judged(pages, name, verdict="good", route="", note="")
+    assert (status, "there is no answer to judge yet" in note_of(text), "by operator" in text) == (200, True, False)
+    await pages.api.store.finish(row, Answer("no frost"), State.ANSWERED, START_MS, lease=row.lease)
+    text = await shown(pages, f"/queue/{name}", None)
+    assert '<option value="good">' in text and "no answer to judge" not in text
+    status, text = await judged(pages, name, verdict="good", route="", note=" it froze not ")
+    assert (status, note_of(text)) == (200, "Verdict: good.")
+    assert "Verdict: good, by operator: it froze not" in text
+    assert f"{name} good" in await shown(pages, "/actions", None)
+
+
+async def test_wrong_route_is_told_with_the_right_one(pages: Pages) -> None:
+    await pages.log_in()
+    (name,) = await pages.api.queue("a")
+    _, text = await judged(pages, name, verdict="wrong_route", route="talk", note="")
+    assert note_of(text) == "Verdict: wrong route, right is talk." and "right is talk, by operator" in text
+    for given, told in (
+        ({"verdict": "wrong_route", "route": ""}, "Without the right one nothing is learnt from it"),
+        ({"verdict": "wrong_route", "route": "moon"}, "there is no route"),
+        ({"verdict": "bad", "route": "talk"}, "No verdict was taken: a route goes with"),
+        ({"verdict": "dance"}, "No verdict was taken: the verdict must be one of"),
+        ({}, "No verdict was taken: the verdict must be one of"),
+    ):
+        status, text = await judged(pages, name, **given)
+        assert (status, told in note_of(text)) == (200, True), note_of(text)
+    form = hidden(await shown(pages, f"/queue/{name}", None))
+    assert (await pages.post("/queue/nobody/verdict", form | {"verdict": "wrong_route"}))[0] == 404
+    pages.session.cookie_jar.clear()
+    assert (await pages.post(f"/queue/{name}/verdict", form | {"verdict": "bad"}, token=VIEWER))[0] == 403
 
 
 async def test_no_link_can_say_what_was_done(pages: Pages) -> None:

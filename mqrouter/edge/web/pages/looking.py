@@ -18,6 +18,7 @@ from mqrouter.edge.web.errors import ApiError
 from mqrouter.edge.web.models import MAX_PAGE, PageQuery
 from mqrouter.edge.web.options import Role
 from mqrouter.edge.web.pages import words
+from mqrouter.edge.web.pages.judging import form_of
 from mqrouter.edge.web.pages.render import Renderer
 from mqrouter.edge.web.pages.sources import Sources
 from mqrouter.edge.web.routes import Call, Route, from_query, page
@@ -156,6 +157,7 @@ class Looking:
             verbs=list(Verb),
             verb_names=VERB_NAMES,
             applies=APPLIES,
+            judge=form_of(row, self._routes()),
             raw=[(name, words.NOTHING if row.get(name) is None else str(row[name])) for name in RAW],
         )
 

@@ -11,6 +11,7 @@ from mqrouter.edge.web.guard import SAFE_METHODS, Caller, Guard
 from mqrouter.edge.web.options import Role, TcpOptions
 from mqrouter.edge.web.pages.about import About
 from mqrouter.edge.web.pages.entrance import LOGIN, OVER, Entrance, to_login
+from mqrouter.edge.web.pages.judging import Judging
 from mqrouter.edge.web.pages.live import STEP_S, Live
 from mqrouter.edge.web.pages.looking import Looking
 from mqrouter.edge.web.pages.ordering import Ordering
@@ -41,6 +42,7 @@ class PageSite:
             *Overview(sources, render).routes(),
             *Looking(sources, render).routes(),
             *Ordering(sources, render).routes(),
+            *Judging(sources, render).routes(),
             *About(sources, render).routes(),
             *Entrance(render).routes(),
             *self._live.routes(),

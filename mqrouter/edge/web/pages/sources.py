@@ -55,6 +55,8 @@ class Sources:
     info: Callable[[], dict[str, Any]]
     """What does not change by itself: tiers, limits, routes."""
     explain: Explain
+    feedback: api.Errand
+    """Takes a verdict as the API does."""
     strategies: Callable[[], Sequence[str]]
     settings: Callable[[], Sequence[Setting]]
     models: Callable[[], Awaitable[list[dict[str, Any]]]]
