@@ -41,6 +41,9 @@ class SomeTrends:
             for name in SERIES
         }
 
+    def latest(self) -> dict[str, float | None]:
+        return dict.fromkeys(SERIES, 84.0) | {"per_minute": 4.0, "power_w": None}
+
     def latencies(self) -> dict[str, list[tuple[float, int]]]:
         return {"hub": [(0.05, 3), (1.0, 9), (float("inf"), 1)], "edge": [(0.05, 0), (1.0, 0), (float("inf"), 0)]}
 

@@ -61,6 +61,9 @@ async def test_charts_end_with_what_is_said_beside_them(pages: Pages) -> None:
     await pages.api.queue("a", "b", "c")
     text = await shown(pages, "/")
     assert 'id="pending">3<' in text and "waiting: 3" in text and "age: 5.0 s" in text
+    assert "delivered: 4" in text and "router: 84 MB" in text and "power" not in text.lower()
+    pages.trends.samples = 240
+    assert "delivered: 4" in await shown(pages, "/?span=day")
 
 
 async def test_nothing_but_files_of_ours_is_loaded_and_no_script_stands_in_a_page(pages: Pages) -> None:
