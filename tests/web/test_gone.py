@@ -6,7 +6,7 @@ import signal
 from pathlib import Path
 
 from chromium import Tab
-from farm import Farm
+from farm import OPERATOR, Farm
 from test_live import MARK
 
 LATER = "(() => { const now = Date.now; Date.now = () => now() + 60_000; })()"
@@ -55,3 +55,20 @@ def test_gateway_that_ended_is_said_at_once_and_forms_stay(tab: Tab, farm: Farm,
     if pictures is not None:
         tab.screenshot(pictures / "login-again.png")
     tab.seen.complaints.clear()  # the browser notes every connection that was refused
+
+
+def test_confirmation_of_a_gateway_that_was_restarted_leads_back_through_the_login(tab: Tab, farm: Farm) -> None:
+    (only,) = farm.waiting("halfway")
+    farm.log_in(tab, onward="/queue?device=halfway")
+    tab.click("#rows input", f"Select {only}")
+    tab.follow("#verbs button", "Cancel")
+    tab.wait_for("document.getElementById('live-state').textContent === 'live'")
+    farm.site.gateway.stop()
+    farm.site.gateway.start()
+    tab.wait_for_text("#why-again", "log in again")
+    tab.seen.complaints.clear()
+    tab.fill("#token", OPERATOR)
+    tab.follow("#login-form button")
+    assert tab.url.endswith("/queue?device=halfway")
+    assert tab.texts("#rows tbody th") == [only]
+    assert farm.row(only)["state"] == "pending"

@@ -11,6 +11,12 @@
   const tell = (text) => { if (say && say.textContent !== text) say.textContent = text; };
   const limit = () => ({ cache: "no-store", signal: AbortSignal.timeout?.(ANSWER_MS) });
 
+  // To load the answer to a form again would send the form again: from there it goes back to where it came from.
+  function logIn() {
+    const onward = document.querySelector("#confirm [name=back]")?.value ?? location.pathname + location.search;
+    location.replace(`/login?next=${encodeURIComponent(onward)}`);
+  }
+
   function warn() {
     const since = goneMs && new Date(goneMs).toLocaleString("sv");  // written as the gateway writes times
     const text = (goneMs ? `The gateway has not answered since ${since}: what is shown is of then and may be out of date. ` : "") +
@@ -66,7 +72,7 @@
     if (slow) slowAt = now;
     try {
       const answer = await fetch(location.href, { headers: { Accept: "text/html" } });
-      if (answer.redirected && new URL(answer.url).pathname === "/login") return location.reload();
+      if (answer.redirected && new URL(answer.url).pathname === "/login") return logIn();
       if (!answer.ok) return;
       const fresh = new DOMParser().parseFromString(await answer.text(), "text/html");
       for (const part of wanted) {
@@ -86,7 +92,7 @@
   async function poll() {
     try {
       const answer = await fetch(body.dataset.poll, limit());
-      if (answer.status === 401) return location.reload();  // the session is over
+      if (answer.status === 401) return logIn();  // the session is over
       if (!answer.ok) throw new Error(answer.statusText);
       const state = await answer.json();
       heard();
