@@ -73,10 +73,10 @@ class Serving:
         )
         routes.append(api.metrics_route(self.exposition.content, self.exposition.content_type))
         options = wiring.web_options(settings)
-        site = PageSite(self._sources(), options.tcp, self.clock.monotonic_s)
+        site = PageSite(self._sources(errands), options.tcp, self.clock.monotonic_s)
         return WebServer(options, routes, self.clock.monotonic_s, site)
 
-    def _sources(self) -> Sources:
+    def _sources(self, errands: Errands) -> Sources:
         """What the pages show."""
         console = Console(self.report, self.notices, self.loaded, self.trends.oldest_ms)
         explain = Explain(self.judge, self.embedder, self.report.board)
@@ -88,6 +88,7 @@ class Serving:
             snapshot=console.snapshot,
             info=console.info,
             explain=explain.explain,
+            feedback=errands.by_name()["feedback"],
             strategies=lambda: sorted(strategy_names()),
             settings=console.settings,
             models=console.models,

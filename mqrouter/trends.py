@@ -67,14 +67,12 @@ class Trends:
         oldest_ms = await self.oldest_ms()
         sensors = await asyncio.to_thread(self._sensors.read) if self._sensors.count else []
         delivered, self._delivered = report.deliver.delivered - self._delivered, report.deliver.delivered
-        resident = [report.memory.resident_mb(worker.pid) for worker in report.workers.values() if worker.pid]
         self._fine.add(
             now_ms,
             {str(state): report.store.counts[state] for state in ACTIVE}
+            | self._memory()
             | {
                 "oldest_s": 0.0 if oldest_ms is None else max(0, now_ms - oldest_ms) / 1000,
-                "router_mb": report.memory.resident_mb(os.getpid()),
-                "models_mb": sum(mb or 0.0 for mb in resident) if report.workers else None,
                 "power_w": self._power_w(sensors, now_ms),
                 "temperature_c": max((r.value for r in sensors if r.kind is Kind.TEMPERATURE_C), default=None),
                 "per_minute": 60 * delivered / STEP_S,
@@ -86,6 +84,14 @@ class Trends:
         if not self._counted or now_ms - self._counted[-1][0] >= COUNTED_MS:
             self._counted.append((now_ms, self._metrics.answered_within(), self._metrics.decided_routes()))
         self._latest_ms = now_ms
+
+    def _memory(self) -> dict[str, float | None]:
+        report = self._report
+        resident = [report.memory.resident_mb(worker.pid) for worker in report.workers.values() if worker.pid]
+        return {
+            "router_mb": report.memory.resident_mb(os.getpid()),
+            "models_mb": sum(mb or 0.0 for mb in resident) if report.workers else None,
+        }
 
     def _power_w(self, sensors: Sequence[Reading], now_ms: int) -> float | None:
         """Returns what the board's own rail takes, else all rails, else the processor's packages; None without any."""
@@ -110,6 +116,17 @@ class Trends:
         trend = self._coarse if is_day else self._fine
         offset_ms = machine_clocks().wall_ms - self._report.clock.now_ms()
         return {"at_ms": [at_ms + offset_ms for at_ms in trend.at_ms]} | {name: trend.series(name) for name in SERIES}
+
+    def latest(self) -> dict[str, float | None]:
+        """Returns what goes on between two samples: memory as it is, answers a minute over the last `STEP_S`, and of
+        what only sensors and the database know the latest sample.
+        """
+        sampled = {name: (self._fine.series(name) or [None])[-1] for name in SERIES}
+        share = min(1.0, max(0, self._report.clock.now_ms() - self._latest_ms) / (1000 * STEP_S))
+        delivered = self._report.deliver.delivered - self._delivered
+        # What was counted before is taken as spread evenly, and only the part that is young enough of it counts.
+        rate = (1.0 - share) * (sampled["per_minute"] or 0.0) + 60 * delivered / STEP_S
+        return sampled | self._memory() | {"per_minute": rate}
 
     def latencies(self) -> dict[str, list[tuple[float, int]]]:
         """Returns, by tier, how many answers of about the last hour took at most so many seconds, and over the last."""

@@ -55,6 +55,22 @@ async def test_queue_memory_and_temperature_are_sampled(stage: MetricStage, tren
     assert found["power_w"] == [None, pytest.approx(12.0)]
 
 
+async def test_latest_does_not_wait_for_the_next_sample(stage: MetricStage, trends: Trends) -> None:
+    delivered = stage.report.deliver.delivered
+    found = trends.latest()
+    assert (found["models_mb"], found["per_minute"]) == (206.0, 60 * delivered / STEP_S)
+    assert delivered and found["temperature_c"] is None
+    await sample(trends, stage)  # and STEP_S later, in which nothing was delivered
+    assert trends.latest()["per_minute"] == 0.0
+    stage.report.deliver.delivered += 3
+    found = trends.latest()
+    assert (found["per_minute"], found["temperature_c"]) == (180 / STEP_S, 51.5)
+    await trends._sample()
+    assert trends.latest()["per_minute"] == 180 / STEP_S
+    stage.clock.advance(STEP_S / 2)
+    assert trends.latest()["per_minute"] == 90 / STEP_S
+
+
 async def test_a_day_is_kept_in_little_and_keeps_its_peaks(stage: MetricStage, trends: Trends) -> None:
     await sample(trends, stage, 4)
     await stage.store.accept([request("a?")], START_MS)

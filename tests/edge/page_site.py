@@ -21,6 +21,7 @@ from mqrouter.edge.web.pages.site import PageSite
 from mqrouter.edge.web.pages.sources import Setting, Sources
 from mqrouter.errors import ErrorCode, RequestError
 from mqrouter.flow.desk import Desk
+from mqrouter.flow.errands import Errands
 from mqrouter.flow.tiers import TierBoard
 from mqrouter.trends import SERIES
 
@@ -39,6 +40,9 @@ class SomeTrends:
             name: [None if n % 50 == 49 or name == "power_w" else float(n) for n in range(self.samples)]
             for name in SERIES
         }
+
+    def latest(self) -> dict[str, float | None]:
+        return dict.fromkeys(SERIES, 84.0) | {"per_minute": 4.0, "power_w": None}
 
     def latencies(self) -> dict[str, list[tuple[float, int]]]:
         return {"hub": [(0.05, 3), (1.0, 9), (float("inf"), 1)], "edge": [(0.05, 0), (1.0, 0), (float("inf"), 0)]}
@@ -112,6 +116,7 @@ async def browsing(store: Store, folder: Path, clock: FakeClock, tcp: TcpOptions
             snapshot=snapshot,
             info=lambda: {"routes": {"frost": ["hub"], "talk": ["edge"]}, "tiers": some_tiers(board)},
             explain=explain,  # type: ignore[arg-type]
+            feedback=Errands(None, store, desk, clock, desk.routes).by_name()["feedback"],  # type: ignore[arg-type]
             strategies=lambda: ["knn", "semantic"],
             settings=lambda: settings,
             models=models,

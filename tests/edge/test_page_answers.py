@@ -15,6 +15,8 @@ from structlog.testing import capture_logs
 from test_web_guard import Moment
 from web_site import NO_TOKENS, OPERATOR, VIEWER
 
+from mqrouter.core.request import Answer
+from mqrouter.core.states import State
 from mqrouter.core.steering import Verb
 from mqrouter.edge.store.store import Store
 from mqrouter.edge.web.options import Role
@@ -59,6 +61,9 @@ async def test_charts_end_with_what_is_said_beside_them(pages: Pages) -> None:
     await pages.api.queue("a", "b", "c")
     text = await shown(pages, "/")
     assert 'id="pending">3<' in text and "waiting: 3" in text and "age: 5.0 s" in text
+    assert "delivered: 4" in text and "router: 84 MB" in text and "power" not in text.lower()
+    pages.trends.samples = 240
+    assert "delivered: 4" in await shown(pages, "/?span=day")
 
 
 async def test_nothing_but_files_of_ours_is_loaded_and_no_script_stands_in_a_page(pages: Pages) -> None:
@@ -139,12 +144,40 @@ async def test_session_comes_with_a_token_and_goes_with_a_logout(pages: Pages) -
     assert status == 303
 
 
+async def test_no_session_counts_for_the_api(pages: Pages) -> None:
+    await pages.log_in()
+    asked = [route for route in pages.api.server.routes if route.path.startswith("/v1/")]
+    assert [route.path for route in asked if route.is_page] == []
+    for route in asked:
+        if route.role is not Role.NOBODY:
+            path = re.sub("{.*?}", "x", route.path)
+            async with pages.session.request(route.method, pages.api.url + path) as response:
+                assert response.status == 401, route.path
+
+
 async def test_session_ends_when_nobody_uses_it(pages: Pages) -> None:
     await pages.log_in()
     pages.api.clock.advance(11 * 3600)
     assert (await pages.get("/queue", allow_redirects=False))[0] == 200
+    form = hidden(await shown(pages, "/queue", None))
     pages.api.clock.advance(13 * 3600)
     assert (await pages.get("/queue", allow_redirects=False))[0] == 303
+    over = "The gateway was restarted or the session is over: log in again"
+    assert f"{over}." in await shown(pages, "/queue", None)
+    status, text = await pages.post("/tiers/order", form | {"verb": "pause"})
+    assert (status, f"{over}; nothing was changed." in text, pages.api.board.paused) == (401, True, {})
+    text = await pages.log_in()
+    assert 'id="role">operator<' in text
+    _, text = await pages.post("/logout", hidden(text))
+    assert "<h1>Log in</h1>" in text and over not in text
+
+
+async def test_session_of_an_earlier_process_is_over(pages: Pages) -> None:
+    sent = {"Cookie": f"{pages.site.guard.sessions.cookie}=of-before-the-restart"}
+    _, text = await pages.get("/queue", headers=sent)
+    assert "The gateway was restarted or the session is over: log in again." in text
+    _, text = await pages.get("/queue", headers={"Cookie": "mqrouter_another=of-another-gateway"})
+    assert "<h1>Log in</h1>" in text and "log in again" not in text
 
 
 async def test_wrong_tokens_at_the_login_are_counted(pages: Pages) -> None:
@@ -196,6 +229,7 @@ async def test_every_page_that_changes_something_needs_operator_and_form_token(p
     changing = [route for route in pages.site.routes if route.method != "GET"]
     assert {(route.path, route.role) for route in changing} == {
         ("/queue/order", Role.OPERATOR),
+        ("/queue/{id}/verdict", Role.OPERATOR),
         ("/tiers/order", Role.OPERATOR),
         ("/explain", Role.VIEWER),
         ("/login", Role.NOBODY),
@@ -204,16 +238,17 @@ async def test_every_page_that_changes_something_needs_operator_and_form_token(p
     await pages.log_in()
     right = hidden(await shown(pages, "/queue", None))["csrf"]
     for route in changing:
+        path = route.path.replace("{id}", name)
         for token in ("", "0" * 32, right[:-1]):
             fields = {"csrf": token, "verb": "cancel", "id": name, "step": "do", "question": "x", "token": OPERATOR}
-            status, text = await pages.post(route.path, fields)
+            status, text = await pages.post(path, fields)
             assert (status, "this form is out of date" in text.lower()) == (403, True), route.path
         fields = {"csrf": right, "verb": "cancel", "id": name, "step": "do"}
         for headers in ({"Origin": "https://evil.example"}, {"Origin": "null"}, {"Sec-Fetch-Site": "cross-site"}):
-            status, text = await pages.post(route.path, fields, headers=headers)
+            status, text = await pages.post(path, fields, headers=headers)
             assert (status, "another site" in text.lower()) == (403, True), route.path
         for kind in ("application/json", *(f"application/x-www-form-urlencoded; charset={name}" for name in CHARSETS)):
-            status, _ = await pages.post(route.path, json.dumps(fields), headers={"Content-Type": kind})
+            status, _ = await pages.post(path, json.dumps(fields), headers={"Content-Type": kind})
             assert status == 415, kind
     assert pages.api.store.counts["pending"] == 1
 
@@ -272,8 +307,26 @@ async def test_filters_narrow_and_an_empty_field_means_any(pages: Pages) -> None
     assert await devices(pages, "text=SAYS+db") == ["db"]
     assert await devices(pages, "state=delivered") == []
     assert await devices(pages, "state=any&older_than_s=300") == []
-    status, text = await pages.get("/queue?state=nonsense", token=VIEWER)
-    assert (status, 'role="alert"' in text) == (400, True)
+
+
+@pytest.mark.parametrize(
+    ("query", "told"),
+    [
+        ("state=nonsense", "&#39;nonsense&#39; is no state: the states are received, pending, leased,"),
+        ("state=pending&state=x", "&#39;x&#39; is no state: the states are"),
+        ("sort=age", "&#39;age&#39; is no sort: requests are sorted by newest, oldest,"),
+        ("priority=12", "&#39;12&#39; is no priority: priorities go from 0 to 9"),
+        ("older_than_s=long", "&#39;long&#39; is no age: give it in seconds"),
+        ("limit=0", "&#39;0&#39; is no number of requests: a page shows 1 to 500"),
+        ("after=x", "&#39;x&#39; is no place to go on: go on from the first page"),
+        (f"device={'x' * 501}", "is no device: give a text of at most 500 characters"),
+        ("route=a&route=b", "Route is given more than once"),
+    ],
+)
+async def test_filter_that_cannot_be_is_told_in_plain_words(pages: Pages, query: str, told: str) -> None:
+    status, text = await pages.get(f"/queue?{query}", token=VIEWER)
+    assert (status, told in text, "nput should" in text) == (400, True, False), text
+    assert 'role="alert"' in text and 'href="/queue">To the queue' in text
 
 
 async def test_pages_of_requests_follow_one_another(pages: Pages) -> None:
@@ -463,6 +516,50 @@ async def test_dropped_requests_are_brought_back(pages: Pages) -> None:
     assert pages.api.store.counts["pending"] == 2
 
 
+async def judged(pages: Pages, name: str, **given: str) -> tuple[int, str]:
+    form = hidden(await shown(pages, f"/queue/{name}", None))
+    return await pages.post(f"/queue/{name}/verdict", form | given)
+
+
+async def test_answer_is_judged_on_its_page(pages: Pages) -> None:
+    await pages.log_in()
+    (name,) = await pages.api.queue("a")
+    (row,) = await pages.api.store.claim("hub", ["hub>edge"], 1, START_MS)
+    text = await shown(pages, f"/queue/{name}", None)
+    assert '<option value="good" disabled>' in text and "It is leased: there is no answer to judge yet." in text
+    assert '<option value="wrong_route">wrong route</option>' in text and "<option>talk</option>" in text
+    assert "<option>frost</option>" not in text, "the route it took is offered as the right one"
+    status, text = await judged(pages, name, verdict="good", route="", note="")
+    assert (status, "there is no answer to judge yet" in note_of(text), "by operator" in text) == (200, True, False)
+    await pages.api.store.finish(row, Answer("no frost"), State.ANSWERED, START_MS, lease=row.lease)
+    text = await shown(pages, f"/queue/{name}", None)
+    assert '<option value="good">' in text and "no answer to judge" not in text
+    status, text = await judged(pages, name, verdict="good", route="", note=" it froze not ")
+    assert (status, note_of(text)) == (200, "Verdict: good.")
+    assert "Verdict: good, by operator: it froze not" in text
+    assert f"{name} good" in await shown(pages, "/actions", None)
+
+
+async def test_wrong_route_is_told_with_the_right_one(pages: Pages) -> None:
+    await pages.log_in()
+    (name,) = await pages.api.queue("a")
+    _, text = await judged(pages, name, verdict="wrong_route", route="talk", note="")
+    assert note_of(text) == "Verdict: wrong route, right is talk." and "right is talk, by operator" in text
+    for given, told in (
+        ({"verdict": "wrong_route", "route": ""}, "Without the right one nothing is learnt from it"),
+        ({"verdict": "wrong_route", "route": "moon"}, "there is no route"),
+        ({"verdict": "bad", "route": "talk"}, "No verdict was taken: a route goes with"),
+        ({"verdict": "dance"}, "No verdict was taken: the verdict must be one of"),
+        ({}, "No verdict was taken: the verdict must be one of"),
+    ):
+        status, text = await judged(pages, name, **given)
+        assert (status, told in note_of(text)) == (200, True), note_of(text)
+    form = hidden(await shown(pages, f"/queue/{name}", None))
+    assert (await pages.post("/queue/nobody/verdict", form | {"verdict": "wrong_route"}))[0] == 404
+    pages.session.cookie_jar.clear()
+    assert (await pages.post(f"/queue/{name}/verdict", form | {"verdict": "bad"}, token=VIEWER))[0] == 403
+
+
 async def test_no_link_can_say_what_was_done(pages: Pages) -> None:
     assert 'id="note"' not in await shown(pages, "/queue?note=All+requests+were+cancelled")
 
@@ -500,6 +597,32 @@ async def test_stream_tells_what_changed_and_ends_with_the_server(store: Store, 
             pass
 
 
+@pytest.mark.parametrize("end", ["logout", "silence", "another login"])
+async def test_stream_ends_with_its_session_and_no_other_does(pages: Pages, end: str) -> None:
+    other = await pages.session.get(pages.api.url + "/events", headers={"Authorization": f"Bearer {VIEWER}"})
+    text = await pages.log_in()
+    cookie = "; ".join(f"{one.key}={one.value}" for one in pages.session.cookie_jar)
+    response = await pages.session.get(pages.api.url + "/events", headers={"Cookie": cookie})
+    async with asyncio.timeout(20):
+        while not (await response.content.readline()).startswith(b"data: "):
+            pass
+        assert pages.site.streams == 2
+        match end:
+            case "logout":
+                await pages.post("/logout", hidden(text))
+            case "silence":
+                pages.api.clock.advance(13 * 3600)
+            case "another login":
+                await pages.log_in(VIEWER)
+        await pages.api.queue("a")
+        while line := await response.content.readline():
+            assert b'"pending": 1' not in line, "who logged out is told"
+        assert (response.status, pages.site.streams) == (200, 1)
+        while b'"pending": 1' not in await other.content.readline():
+            pass
+    other.close()
+
+
 async def test_stream_begins_with_what_is_true_as_it_opens(pages: Pages) -> None:
     await pages.api.ask("GET", "/live", token=VIEWER)  # taken, and kept for a while
     await pages.api.queue("a")
@@ -510,6 +633,17 @@ async def test_stream_begins_with_what_is_true_as_it_opens(pages: Pages) -> None
         while not (line := await response.content.readline()).startswith(b"data: "):
             assert line, "the stream ended"
     assert json.loads(line[6:])["requests"]["pending"] == 1
+
+
+async def test_stream_with_nothing_to_tell_is_heard_beating(pages: Pages, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mqrouter.edge.web.pages.live.HEARTBEAT_S", 0.0)
+    async with (
+        asyncio.timeout(20),
+        pages.session.get(pages.api.url + "/events", headers={"Authorization": f"Bearer {VIEWER}"}) as response,
+    ):
+        while (line := await response.content.readline()) != b"event: beat\n":
+            assert line, "the stream ended"
+        assert (await response.content.readline()).startswith(b"data: ")  # without data a browser tells no page
 
 
 async def test_streams_are_few_and_gone_with_their_browsers(pages: Pages, monkeypatch: pytest.MonkeyPatch) -> None:

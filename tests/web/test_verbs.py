@@ -155,6 +155,31 @@ def test_hub_that_is_back_answers_what_is_retried(desk: Tab, farm: Farm) -> None
     assert farm.row(only)["attempts"] == 1
 
 
+@pytest.mark.parametrize("has_scripts", [True, False])
+def test_answer_is_judged_on_its_page(tab: Tab, farm: Farm, *, has_scripts: bool) -> None:
+    if not has_scripts:
+        tab.disable_scripts()
+    (answered,) = farm.wait_for("barn", "delivered")
+    farm.log_in(tab, onward=f"/queue/{answered}")
+    assert not tab.js("document.querySelector('#verdict').checkValidity()"), "a verdict that nobody chose can be sent"
+    tab.choose("#verdict [name=verdict]", "good")
+    tab.fill("#verdict [name=note]", f"scripts: {has_scripts}")
+    tab.follow("#judge-it")
+    assert tab.text("#note") == "Verdict: good."
+    assert f"good, by operator: scripts: {has_scripts}" in tab.text("#verdicts")
+
+
+def test_wrong_route_is_told_of_what_waits(desk: Tab, farm: Farm) -> None:
+    (only,) = farm.waiting("misrouted")
+    desk.open(f"/queue/{only}")
+    assert desk.js("document.querySelector('#verdict option[value=good]').disabled")
+    assert desk.texts("#verdict [name=route] option") == ["not named", "urgent"]
+    desk.choose("#verdict [name=verdict]", "wrong_route")
+    desk.choose("#verdict [name=route]", "urgent")
+    desk.follow("#judge-it")
+    assert "right is urgent, by operator" in desk.text("#verdicts")
+
+
 def test_tier_is_paused_and_resumed(desk: Tab, farm: Farm) -> None:
     desk.open("/tiers")
     desk.follow("#tier-hub button", "Pause hub")
@@ -221,9 +246,19 @@ def test_viewer_sees_no_verbs_and_no_texts(tab: Tab, farm: Farm) -> None:
     assert "operator's token" in tab.text("#why-not")
     request_id = farm.of("orchard")[0]["id"]
     tab.open(f"/queue/{request_id}")
-    assert not tab.has("#show-text, #verbs")
+    assert not tab.has("#show-text, #verbs, #verdict")
     tab.open("/tiers")
     assert not tab.has("main button")
+
+
+def test_viewer_reads_the_metrics_and_no_session_counts_for_the_api(tab: Tab, farm: Farm) -> None:
+    tab.open("/metrics")
+    assert tab.path == "/login"
+    farm.log_in(tab, VIEWER, "/metrics")
+    assert "mqrouter_queue_requests{" in tab.text()
+    tab.open("/v1/status")
+    assert "send a valid token" in tab.text()
+    tab.seen.complaints.clear()  # the browser notes the 401
 
 
 def test_nobody_is_asked_for_a_token_and_a_wrong_one_is_refused(tab: Tab, farm: Farm) -> None:

@@ -156,12 +156,12 @@ def routes(
 
 
 def metrics_route(content: Callable[[], Awaitable[bytes]], content_type: str) -> Route:
-    """For Prometheus, in its own text format."""
+    """For Prometheus, in its own text format, and for who is logged in with a browser."""
 
     async def metrics(_call: Call) -> web.Response:
         return web.Response(body=await content(), headers={"Content-Type": content_type})
 
-    return Route("GET", "/metrics", Role.VIEWER, metrics, "Metrics for Prometheus.", is_described=False)
+    return Route("GET", "/metrics", Role.VIEWER, metrics, "Metrics for Prometheus.", is_described=False, is_page=True)
 
 
 def check_may_search(call: Call, query: models.PageQuery) -> None:

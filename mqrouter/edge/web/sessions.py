@@ -25,8 +25,9 @@ class Sessions:
         self._monotonic_s = monotonic_s
         self._open: OrderedDict[str, tuple[Role, float]] = OrderedDict()
 
-    def open(self, role: Role, response: web.Response, *, is_secure: bool) -> None:
-        """The response brings the browser a session of this role."""
+    def open(self, role: Role, request: web.Request, response: web.Response, *, is_secure: bool) -> None:
+        """The response brings the browser a session of this role, in place of the one it had."""
+        self._open.pop(request.cookies.get(self.cookie, ""), None)
         if len(self._open) >= MAX_SESSIONS:
             self._open.popitem(last=False)  # the one that was silent for longest
         name = secrets.token_urlsafe(24)
@@ -42,16 +43,25 @@ class Sessions:
 
     def role_of(self, request: web.Request) -> Role:
         name = request.cookies.get(self.cookie, "")
-        role, seen_s = self._open.get(name, (Role.NOBODY, 0.0))
-        if role is Role.NOBODY:
-            return role
-        now_s = self._monotonic_s()
-        if now_s - seen_s > IDLE_S:
-            del self._open[name]
+        if not self.is_open(name):
             return Role.NOBODY
-        self._open[name] = (role, now_s)
+        role, _ = self._open[name]
+        self._open[name] = (role, self._monotonic_s())
         self._open.move_to_end(name)
         return role
+
+    def is_open(self, name: str) -> bool:
+        """Returns whether there is a session of that id; to ask does not prolong it."""
+        if name not in self._open:
+            return False
+        _, seen_s = self._open[name]
+        if self._monotonic_s() - seen_s > IDLE_S:
+            del self._open[name]
+        return name in self._open
+
+    def is_over(self, request: web.Request) -> bool:
+        """Returns whether the browser has a session that is none any more: of an earlier life, or silent for long."""
+        return self.cookie in request.cookies and self.id_of(request) is None
 
     def close(self, request: web.Request, response: web.Response) -> None:
         self._open.pop(request.cookies.get(self.cookie, ""), None)

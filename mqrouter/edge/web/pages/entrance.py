@@ -16,6 +16,7 @@ from mqrouter.edge.web.routes import Call, Route, page
 log = structlog.get_logger("http")
 
 LOGIN = "/login"
+OVER = "the gateway was restarted or the session is over: log in again"
 
 
 class Entrance:
@@ -45,7 +46,7 @@ class Entrance:
             return response
         log.info("http.logged_in", address=address, role=role.name.lower())
         response = web.Response(status=303, headers={"Location": onward})
-        self._render.guard.sessions.open(role, response, is_secure=_is_secure(call.request))
+        self._render.guard.sessions.open(role, call.request, response, is_secure=_is_secure(call.request))
         return response
 
     async def log_out(self, call: Call) -> web.Response:
@@ -56,7 +57,14 @@ class Entrance:
 
     async def _form(self, call: Call, onward: str, *, problem: str | None = None, status: int = 200) -> web.Response:
         return await self._render.page(
-            call.request, call.caller, "login.html", "Log in", status=status, next=onward, problem=problem
+            call.request,
+            call.caller,
+            "login.html",
+            "Log in",
+            status=status,
+            next=onward,
+            problem=problem,
+            why=OVER if self._render.guard.sessions.is_over(call.request) else None,
         )
 
 

@@ -10,13 +10,15 @@ from aiohttp import web
 from multidict import MultiDict, MultiMapping
 
 from mqrouter.core.answer_signals import describe, parse_judged
+from mqrouter.core.decode import MAX_PRIORITY
 from mqrouter.core.states import State
 from mqrouter.core.steering import APPLIES, Sort, Verb
 from mqrouter.edge.web.api import check_may_search
 from mqrouter.edge.web.errors import ApiError
-from mqrouter.edge.web.models import Filter, PageQuery
+from mqrouter.edge.web.models import MAX_PAGE, PageQuery
 from mqrouter.edge.web.options import Role
 from mqrouter.edge.web.pages import words
+from mqrouter.edge.web.pages.judging import form_of
 from mqrouter.edge.web.pages.render import Renderer
 from mqrouter.edge.web.pages.sources import Sources
 from mqrouter.edge.web.routes import Call, Route, from_query, page
@@ -60,6 +62,18 @@ SORT_NAMES = {
     Sort.EXPIRY: "what expires first",
     Sort.ATTEMPTS: "most tried",
 }
+CALLED = {"after": "place to go on", "older_than_s": "age", "newer_than_s": "age", "limit": "number of requests"}
+POSSIBLE = {
+    "state": f"the states are {', '.join(State)}; any shows them all",
+    "sort": f"requests are sorted by {', '.join(Sort)}",
+    "priority": f"priorities go from 0 to {MAX_PRIORITY}",
+    "older_than_s": "give it in seconds",
+    "newer_than_s": "give it in seconds",
+    "limit": f"a page shows 1 to {MAX_PAGE}",
+    "after": "go on from the first page",
+}
+"""What the fields of a filter can be, for who wrote something else into the address."""
+ANY_TEXT = "give a text of at most 500 characters"
 
 
 def query_of(given: MultiMapping[str], states_unless: Sequence[State] = WAITING) -> PageQuery:
@@ -69,7 +83,21 @@ def query_of(given: MultiMapping[str], states_unless: Sequence[State] = WAITING)
     fields = MultiDict((name, text) for name, text in kept if name != "state")
     if "any" not in states:
         fields.extend(("state", state) for state in states or map(str, states_unless))
-    return from_query(PageQuery, fields)
+    return understood(fields)
+
+
+def understood(fields: MultiDict[str]) -> PageQuery:
+    """Raises ApiError with what can be chosen, in the words of the page."""
+    try:
+        return from_query(PageQuery, fields)
+    except ApiError:
+        for name, text in fields.items():
+            try:
+                from_query(PageQuery, MultiDict([(name, text)]))
+            except ApiError as error:
+                wrong = f"{words.cell(text)!r} is no {CALLED.get(name, name)}"
+                raise ApiError(400, error.code, f"{wrong}: {POSSIBLE.get(name, ANY_TEXT)}") from error
+        raise
 
 
 class Looking:
@@ -129,14 +157,15 @@ class Looking:
             verbs=list(Verb),
             verb_names=VERB_NAMES,
             applies=APPLIES,
+            judge=form_of(row, self._routes()),
             raw=[(name, words.NOTHING if row.get(name) is None else str(row[name])) for name in RAW],
         )
 
     async def decisions(self, call: Call) -> web.Response:
         given = call.request.query
         fields = MultiDict((name, text) for name, text in given.items() if name in ("route", "device") and text.strip())
-        wanted = from_query(Filter, fields).selection()
-        query = from_query(PageQuery, MultiDict((n, t) for n, t in given.items() if n in ("after", "limit")))
+        wanted = understood(fields).selection()
+        query = understood(MultiDict((n, t) for n, t in given.items() if n in ("after", "limit")))
         rows, after = await self._desk.decisions(wanted, limit=query.limit, after=query.after)
         return await self._render.page(
             call.request,

@@ -6,7 +6,7 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from urllib.parse import parse_qsl, urlencode
+from urllib.parse import parse_qsl
 
 from aiohttp import web
 from multidict import MultiDict
@@ -62,7 +62,7 @@ class Ordering:
         back = own_path(fields.get("back"), "/queue")
         meant = _meant(fields)
         if not meant.ids and not meant.is_all:
-            return self._back(back, "Nothing was selected: tick requests, or all that match.")
+            return self._render.after(back, "Nothing was selected: tick requests, or all that match.")
         verb = _verb(fields.get("verb", ""))
         given = DEFAULTS | {name: fields[name] for name in DEFAULTS if name in fields}
         given["tier"] = given["tier"] or next(iter(self._desk.tiers()), "")
@@ -72,7 +72,7 @@ class Ordering:
             return await self._confirmation(call, order, meant, given, back)
         text, left = await self._carry_out(order, meant, call.caller.actor)
         if left is None:
-            return self._back(back, text)
+            return self._render.after(back, text)
         return await self._confirmation(call, order, left, given, back, so_far=text)
 
     async def _confirmation(
@@ -151,13 +151,13 @@ class Ordering:
             case "pause":
                 await desk.pause(tiers, actor)
                 await desk.pause_routes(routes, actor)
-                return self._back(back, f"Paused: {', '.join((*tiers, *routes))}.")
+                return self._render.after(back, f"Paused: {', '.join((*tiers, *routes))}.")
             case "resume":
                 if "tier" not in fields and "route" not in fields:
                     routes = sorted(desk.paused_routes())
                 await desk.resume(tiers, actor)
                 await desk.resume_routes(routes, actor)
-                return self._back(back, f"Resumed: {', '.join((*tiers, *routes))}.")
+                return self._render.after(back, f"Resumed: {', '.join((*tiers, *routes))}.")
         raise ApiError(400, "bad_request", "a tier or a route can be paused and resumed")
 
     def _held(self, fields: MultiDict[str]) -> tuple[list[str], list[str]]:
@@ -167,13 +167,6 @@ class Ordering:
                 raise ApiError(404, "not_found", "there is no such route: load the page again")
             return [], [fields["route"]]
         return [self._known(fields["tier"])] if "tier" in fields else list(self._desk.tiers()), []
-
-    def _back(self, path: str, text: str) -> web.Response:
-        """The page after an order is one of its own, so that to load it again repeats nothing."""
-        path, _, query = path.partition("?")
-        kept = [(name, value) for name, value in parse_qsl(query) if name != "note"]
-        location = f"{path}?{urlencode([*kept, ('note', self._render.notes.keep(text))])}"
-        return web.Response(status=303, headers={"Location": location})
 
 
 def summary(order: Order, outcomes: Sequence[Outcome]) -> str:

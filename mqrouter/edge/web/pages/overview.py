@@ -41,7 +41,9 @@ class Overview:
             reasons={name: why_unused(tier) or _worker(tier) for name, tier in status["tiers"].items()},
             oldest_s=oldest_s,
             is_day=is_day,
-            charts=_charts(_up_to_now(sources.trends.shown(is_day=is_day), snapshot, oldest_s or 0.0)),
+            charts=_charts(
+                _up_to_now(sources.trends.shown(is_day=is_day), sources.trends.latest(), snapshot, oldest_s or 0.0)
+            ),
             routes=[(name, count, count / total) for name, count in routes.items()],
             latencies=[distribution(name, counts) for name, counts in latencies.items()],
             latency_rows=[
@@ -50,9 +52,10 @@ class Overview:
         )
 
 
-def _up_to_now(data: dict[str, Any], snapshot: dict[str, Any], oldest_s: float) -> dict[str, Any]:
+def _up_to_now(
+    data: dict[str, Any], latest: dict[str, float | None], snapshot: dict[str, Any], oldest_s: float
+) -> dict[str, Any]:
     """Returns the samples with how it is now as the last: what is drawn agrees with what is said beside it."""
-    latest = {name: samples[-1] if samples else None for name, samples in data.items()}
     now = latest | snapshot["requests"] | {"oldest_s": oldest_s, "at_ms": snapshot["now_ms"]}
     return {name: [*samples, now[name]] for name, samples in data.items()}
 

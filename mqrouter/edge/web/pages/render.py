@@ -6,7 +6,7 @@ import asyncio
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import parse_qsl, quote, urlencode
 
 from aiohttp import web
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
@@ -68,6 +68,13 @@ class Renderer:
             note=self.notes.find(request.query.get("note", "")),
             **values,
         )
+
+    def after(self, path: str, text: str) -> web.Response:
+        """Returns the way to a page that says what became of an order: to load that page again repeats nothing."""
+        path, _, query = path.partition("?")
+        kept = [(name, value) for name, value in parse_qsl(query) if name != "note"]
+        location = f"{path}?{urlencode([*kept, ('note', self.notes.keep(text))])}"
+        return web.Response(status=303, headers={"Location": location})
 
     async def _render(self, template: str, status: int, **values: Any) -> web.Response:
         found = self.environment.get_template(template)

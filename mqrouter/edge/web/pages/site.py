@@ -10,7 +10,8 @@ from mqrouter.edge.web.errors import ApiError
 from mqrouter.edge.web.guard import SAFE_METHODS, Caller, Guard
 from mqrouter.edge.web.options import Role, TcpOptions
 from mqrouter.edge.web.pages.about import About
-from mqrouter.edge.web.pages.entrance import LOGIN, Entrance, to_login
+from mqrouter.edge.web.pages.entrance import LOGIN, OVER, Entrance, to_login
+from mqrouter.edge.web.pages.judging import Judging
 from mqrouter.edge.web.pages.live import STEP_S, Live
 from mqrouter.edge.web.pages.looking import Looking
 from mqrouter.edge.web.pages.ordering import Ordering
@@ -36,11 +37,12 @@ class PageSite:
     ) -> None:
         self.guard = Guard(tcp, monotonic_s, Sessions(sources.gateway, monotonic_s))
         self._render = render = renderer(sources.gateway, self.guard)
-        self._live = Live(sources.snapshot, step_s)
+        self._live = Live(sources.snapshot, self.guard.sessions, step_s)
         self.routes: Sequence[Route] = [
             *Overview(sources, render).routes(),
             *Looking(sources, render).routes(),
             *Ordering(sources, render).routes(),
+            *Judging(sources, render).routes(),
             *About(sources, render).routes(),
             *Entrance(render).routes(),
             *self._live.routes(),
@@ -50,6 +52,8 @@ class PageSite:
     async def error_page(self, request: web.Request, error: ApiError) -> web.Response:
         if error.status == 401 and request.method in SAFE_METHODS and request.path != LOGIN:
             return to_login(request)
+        if error.status == 401 and self.guard.sessions.is_over(request):
+            error = ApiError(401, error.code, f"{OVER}; nothing was changed", headers=error.headers)
         title = TITLES.get(error.status, "It did not work")
         message = sentence(str(error))
         response = await self._render.page(

@@ -22,6 +22,8 @@ class Trends(Protocol):
 
     def shown(self, *, is_day: bool) -> dict[str, Any]: ...
 
+    def latest(self) -> dict[str, float | None]: ...
+
     def latencies(self) -> dict[str, list[tuple[float, int]]]: ...
 
     def routes(self) -> dict[str, int]: ...
@@ -55,6 +57,8 @@ class Sources:
     info: Callable[[], dict[str, Any]]
     """What does not change by itself: tiers, limits, routes."""
     explain: Explain
+    feedback: api.Errand
+    """Takes a verdict as the API does."""
     strategies: Callable[[], Sequence[str]]
     settings: Callable[[], Sequence[Setting]]
     models: Callable[[], Awaitable[list[dict[str, Any]]]]
