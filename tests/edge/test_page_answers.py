@@ -6,6 +6,7 @@ import asyncio
 import json
 import re
 from collections.abc import AsyncIterator
+from html import unescape
 from pathlib import Path
 
 import pytest
@@ -339,6 +340,22 @@ async def test_pages_of_requests_follow_one_another(pages: Pages) -> None:
         more = re.search(r'href="([^"]+)" rel="next"', text)
         path = None if more is None else more[1].replace("&amp;", "&")
     assert found == [f"d{number}" for number in range(6, -1, -1)]
+
+
+async def test_export_is_of_what_the_page_lists(pages: Pages) -> None:
+    await pages.api.queue("barn", "trough")
+    await pages.log_in()
+    _, page = await pages.get("/queue?device=trough")
+    found = re.search(r'<a href="(/queue/export[^"]*)"', page)
+    assert found is not None
+    status, lines = await pages.get(unescape(found[1]))
+    assert (status, [json.loads(line)["payload"] for line in lines.splitlines()]) == (
+        200,
+        ['{"question": "what says trough?"}'],
+    )
+    await pages.log_in(VIEWER)
+    assert "/queue/export" not in (await pages.get("/queue"))[1]
+    assert (await pages.get("/queue/export"))[0] == 403
 
 
 async def test_item_masks_the_question_until_an_operator_asks(pages: Pages) -> None:

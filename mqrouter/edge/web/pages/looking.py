@@ -15,6 +15,7 @@ from mqrouter.core.states import State
 from mqrouter.core.steering import APPLIES, Sort, Verb
 from mqrouter.edge.web.api import check_may_search
 from mqrouter.edge.web.errors import ApiError
+from mqrouter.edge.web.lines import send_lines
 from mqrouter.edge.web.models import MAX_PAGE, PageQuery
 from mqrouter.edge.web.options import Role
 from mqrouter.edge.web.pages import words
@@ -109,6 +110,7 @@ class Looking:
     def routes(self) -> list[Route]:
         return [
             page("GET", "/queue", Role.VIEWER, self.queue, "Requests."),
+            page("GET", "/queue/export", Role.OPERATOR, self.export, "Requests as lines of JSON."),
             page("GET", "/queue/{id}", Role.VIEWER, self.item, "One request."),
             page("GET", "/decisions", Role.VIEWER, self.decisions, "What was decided of late."),
         ]
@@ -138,6 +140,9 @@ class Looking:
             verb_names=VERB_NAMES,
             **_pager(call.request, after),
         )
+
+    async def export(self, call: Call) -> web.StreamResponse:
+        return await send_lines(call.request, self._desk, query_of(call.request.query).selection())
 
     async def item(self, call: Call) -> web.Response:
         is_text = call.request.query.get("text") == "1"
