@@ -11,7 +11,7 @@ import click
 
 from mqrouter.cli.common import Exit, echo_json
 from mqrouter.cli.daemon import open_database, standing_of_daemon
-from mqrouter.cli.selection import selection_of
+from mqrouter.cli.selection import ABOUT_ERRORS, selection_of
 from mqrouter.cli.tables import format_age, format_table, printable
 
 if TYPE_CHECKING:
@@ -89,14 +89,13 @@ def block_of(gateway: Gateway, settings: Settings | None, listing: Listing, noth
 
 
 def why_nothing(settings: Settings | None, listing: Listing) -> str | None:
-    """Returns what a filter names that there is not; None where it may just have matched nothing."""
-    if settings is None:
-        return None
-    for kind, known in (("route", settings.routes), ("tier", settings.tiers)):
+    """Returns what a filter names that there is not, or does not look at; None where it just matched nothing."""
+    kinds = () if settings is None else (("route", settings.routes), ("tier", settings.tiers))
+    for kind, known in kinds:
         name = listing.wanted.get(kind)
         if name is not None and name not in known:
             return f"there is no {kind} {printable(name)}{_nearest(name, known)}"
-    return None
+    return ABOUT_ERRORS if "error" in listing.wanted else None
 
 
 def _nearest(name: str, known: Collection[str]) -> str:

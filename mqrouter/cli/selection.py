@@ -34,6 +34,10 @@ OPTIONS = (
     click.option("--error", metavar="TEXT", help="Only what ended or failed with this in its reason."),
     click.option("--text", metavar="TEXT", help="Only questions with this in them, upper or lower case."),
 )
+ABOUT_ERRORS = (
+    "--error looks at how requests ended and at what failed attempts said; what waits for a tier that is down was not"
+    " tried yet: --tier NAME finds it"
+)
 NAMES = {"of_priority": "priority", "older_than": "older_than_s", "newer_than": "newer_than_s"}
 
 

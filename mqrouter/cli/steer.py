@@ -10,7 +10,7 @@ import click
 
 from mqrouter.cli.common import Exit, config_option, confirm, echo_json, gateway_for_orders
 from mqrouter.cli.daemon import open_database, order_daemon, reason_of
-from mqrouter.cli.selection import age, filter_of, selection_options
+from mqrouter.cli.selection import ABOUT_ERRORS, age, filter_of, selection_options
 from mqrouter.cli.tables import printable
 
 CommandT = TypeVar("CommandT", bound=Callable[..., Any])
@@ -165,6 +165,8 @@ def _steer(
     else:
         _say(verb, done, names=ids, is_dry=is_dry)
     matched, changed = _count(done)
+    if not matched and "error" in wanted:
+        click.echo(ABOUT_ERRORS, err=True)
     raise SystemExit(Exit.OK if changed else Exit.FAILED if matched else Exit.NOTHING_FOUND)
 
 

@@ -117,6 +117,9 @@ def test_name_that_is_nobodys_is_said(tmp_path: Path) -> None:
         assert (result.returncode, result.stderr) == (3, "there is no route frots; did you mean frost?\n")
         result = site.gateway.cli("queue", "list", "--tier", "moon", "--json")
         assert (json.loads(result.stdout), "there is no tier moon; there are" in result.stderr) == ([], True)
+        for verb in ("list", "retry"):
+            result = site.gateway.cli("queue", verb, "--error", "Connection refused")
+            assert (result.returncode, "--tier NAME finds it" in result.stderr) == (3, True)
 
 
 def test_watch_draws_again_and_ends_with_ctrl_c(tmp_path: Path) -> None:
