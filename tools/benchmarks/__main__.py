@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 import sys
@@ -9,6 +10,7 @@ from collections.abc import Callable
 from importlib import import_module
 
 import click
+import structlog
 from chromium import PROGRAM
 
 from benchmarks.report import Figure, JsonList, Table
@@ -32,6 +34,8 @@ def main(names: tuple[str, ...], is_json: bool, peer: str | None, quick: bool) -
     """
     if "pages" in (names or NAMES) and shutil.which(PROGRAM) is None:
         raise click.UsageError("pages needs a browser: apt-get install chromium, or name the others")
+    # What runs in this process logs as a daemon does, not every step of it.
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
     shown: JsonList | Table = JsonList() if is_json else Table()
     with shown as report:
         for name in names or NAMES:

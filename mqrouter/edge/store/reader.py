@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import sqlite3
 from collections.abc import Callable, Hashable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -20,8 +19,6 @@ from mqrouter.edge.store.orders import preview
 from mqrouter.errors import StoreError
 
 T = TypeVar("T")
-
-NICENESS = 10  # questions go before looks
 
 
 class _Asked:
@@ -50,7 +47,7 @@ class Reader:
         self._asked: dict[Hashable, _Asked] = {}
 
     async def __aenter__(self) -> Reader:
-        self._thread = ThreadPoolExecutor(1, "store.reader", os.nice, (NICENESS,))  # of this thread alone, on Linux
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="store.reader")
         return self
 
     async def __aexit__(self, *_: object) -> None:
