@@ -10,7 +10,7 @@ from test_web_guard import Moment
 from web_site import OPERATOR, VIEWER, Api, serving
 
 from mqrouter.edge.store.store import Store
-from mqrouter.edge.web.recent import FRESH_S, MAX_BYTES, MAX_ENTRIES, Recent
+from mqrouter.edge.web.recent import FRESH_S, MAX_BYTES, MAX_ENTRIES, MAX_FRESH_S, Recent
 
 
 @pytest.fixture
@@ -61,6 +61,18 @@ def test_look_that_began_before_a_change_is_not_kept(moment: Moment) -> None:
     recent.forget()
     recent.keep("listing", b"old", begun)
     assert recent.get("listing") is None
+
+
+def test_what_took_long_is_kept_for_longer(moment: Moment) -> None:
+    recent = Recent(moment.monotonic_s)
+    for took_s, fresh_s in ((0.001, FRESH_S), (0.1, 1.0), (0.5, MAX_FRESH_S)):
+        begun = recent.now()
+        moment.advance(took_s)
+        recent.keep(took_s, b"{}", begun)
+        moment.advance(fresh_s - took_s - 0.001)
+        assert recent.get(took_s) == b"{}"
+        moment.advance(0.002)
+        assert recent.get(took_s) is None
 
 
 def test_what_is_kept_is_bounded(moment: Moment) -> None:

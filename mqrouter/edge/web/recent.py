@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 
-FRESH_S = 0.25
+FRESH_S, MAX_FRESH_S = 0.25, 2.0
+PER_S_TAKEN = 10.0
+"""What took long is fresh for longer: however many ask, it is looked up for a tenth of the time at most."""
 MAX_BYTES = 1 << 20
 MAX_ENTRIES = 256
 
@@ -19,7 +21,7 @@ class Moment:
 
 
 class Recent:
-    """Listings in JSON, each for `FRESH_S` at most: many who watch one page cost the questions no more than one does.
+    """Listings in JSON, each for a moment: many who watch one page cost the questions no more than one does.
 
     Nothing is kept across a change that somebody made here: they see at once what they have done.
     """
@@ -35,8 +37,8 @@ class Recent:
 
     def get(self, asked: Hashable) -> bytes | None:
         """Returns the answer to the same question, as long as it is fresh."""
-        at_s, body = self._kept.get(asked, (0.0, None))
-        return body if body is not None and self._monotonic_s() < at_s + FRESH_S else None
+        until_s, body = self._kept.get(asked, (0.0, None))
+        return body if self._monotonic_s() < until_s else None
 
     def keep(self, asked: Hashable, body: bytes, begun: Moment) -> None:
         """Keeps an answer that was looked up from `begun` on; not if something was changed meanwhile."""
@@ -45,7 +47,8 @@ class Recent:
         if self._bytes + len(body) > MAX_BYTES or len(self._kept) >= MAX_ENTRIES:
             self._clear()
         self._bytes += len(body) - len(self._kept.get(asked, (0.0, b""))[1])
-        self._kept[asked] = begun.at_s, body
+        fresh_s = min(MAX_FRESH_S, max(FRESH_S, PER_S_TAKEN * (self._monotonic_s() - begun.at_s)))
+        self._kept[asked] = begun.at_s + fresh_s, body
 
     def forget(self) -> None:
         """Something was changed."""
