@@ -162,7 +162,7 @@ def _ask(settings: Settings, device: str, request_id: str, payload: str, timeout
         with presence:
             answer = _last_answer(answers, timeout_s)
     except queue.Empty:
-        pass
+        pass  # said below, with what to do
     finally:
         client.disconnect()
         client.loop_stop()

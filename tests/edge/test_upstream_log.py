@@ -61,3 +61,12 @@ async def test_call_that_fails_or_is_given_up_says_so(server: Server, written: i
         await stream.aclose()
     assert (lines(written)[-1]["event"], lines(written)[-1]["error"]) == ("upstream.answer_failed", "given up")
     assert "sk-secret" not in written.getvalue()
+
+
+async def test_what_a_server_says_of_a_question_is_not_told(server: Server, written: io.StringIO) -> None:
+    server.handler = server.status(503, {"error": {"message": "cannot answer: is it wet?"}})
+    with pytest.raises(TransientError) as caught:
+        await ask(server.url)
+    assert "wet" in caught.value.detail
+    assert [line["event"] for line in lines(written)] == ["upstream.request_sent", "upstream.answer_failed"]
+    assert "wet" not in written.getvalue()
