@@ -164,6 +164,9 @@ def word_vector(text: str) -> np.ndarray[Any, np.dtype[np.float32]]:
     return vector / np.float32(norm) if norm else vector
 
 
+MAX_ROUNDS, QUIET_ROUNDS = 100, 3
+
+
 class FlakyDatabase(Database):
     """A real database that can be told to refuse writes, or to let a read wait."""
 
@@ -174,14 +177,18 @@ class FlakyDatabase(Database):
         self.may_read = asyncio.Event()
         self.may_read.set()
         self.reads_waiting = 0
+        self.asked = 0
+        """How often somebody wanted anything of it."""
 
     async def write(self, operation: Operation[T], committed: Callable[[], object] | None = None) -> T:
+        self.asked += 1
         if self.error is not None:
             self.refused += 1
             raise self.error
         return await super().write(operation, committed)
 
     async def read(self, operation: Operation[T]) -> T:
+        self.asked += 1
         result = await super().read(operation)
         if not self.may_read.is_set():
             self.reads_waiting += 1
@@ -245,16 +252,21 @@ async def until(condition: Callable[[], object], within_s: float = 10.0) -> None
         await asyncio.sleep(0)
 
 
-async def settled(database: Database) -> None:
-    """Whatever could go on without the clock, the broker or a tier has gone on."""
+async def settled(database: FlakyDatabase) -> None:
+    """Whatever could go on without the clock, the broker or a tier has gone on: nobody wants the database any more."""
 
     def nothing(_: sqlite3.Connection) -> None:
         return
 
-    for _ in range(6):
-        await Database.read(database, nothing)
-        for _ in range(10):
-            await asyncio.sleep(0)
+    for _ in range(MAX_ROUNDS):
+        asked = database.asked
+        for _ in range(QUIET_ROUNDS):  # a write and a read each outlast what was asked before them
+            await Database.write(database, nothing)
+            await Database.read(database, nothing)
+            for _ in range(10):
+                await asyncio.sleep(0)
+        if database.asked == asked:
+            return
 
 
 EXAMPLES = {

@@ -22,11 +22,17 @@ from mqrouter.core.timeline import Now
 from mqrouter.edge.store.export import export
 from mqrouter.edge.store.store import Store
 from mqrouter.edge.web.options import Role
+from mqrouter.edge.web.recent import FRESH_S
 
 
 @pytest.fixture
-async def api(store: Store, tmp_path: Path) -> AsyncIterator[Api]:
-    async with serving(store, tmp_path, Moment()) as api:
+def moment() -> Moment:
+    return Moment()
+
+
+@pytest.fixture
+async def api(store: Store, tmp_path: Path, moment: Moment) -> AsyncIterator[Api]:
+    async with serving(store, tmp_path, moment) as api:
         yield api
 
 
@@ -383,13 +389,14 @@ async def test_why_a_request_waits_is_said_as_it_is_now(api: Api) -> None:
     assert row["waits_because"].startswith("its turn comes at edge")
 
 
-async def test_what_an_earlier_failure_said_is_not_why_it_ended(api: Api) -> None:
+async def test_what_an_earlier_failure_said_is_not_why_it_ended(api: Api, moment: Moment) -> None:
     (name,) = await api.queue("a")
     await api.fails(1, "HTTP 503")
     assert "after attempt 1: hub: HTTP 503" in (await shown(api, name))["waits_because"]
     await api.store.wake_due(START_MS + 60_000)
     (row,) = await api.store.claim("hub", ["hub>edge"], 1, START_MS)
     await api.store.finish(row, Answer(text="Yes.", tier="hub"), State.ANSWERED, START_MS, lease=row.lease)
+    moment.advance(FRESH_S)
     found = await shown(api, name)
     assert (found["reason"], found["detail"], found["waits_because"]) == (None, None, None)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 
-from mqrouter.core.admission import Ended, Moves, QueueLimits
+from mqrouter.core.admission import Ended, Fit, Moves, QueueLimits
 from mqrouter.core.encode import encode_answer
 from mqrouter.core.records import Accepted, Seq
 from mqrouter.core.request import Answer, Refused, Request, refusal
@@ -36,10 +36,11 @@ class Acceptance:
                 return self._accept_again(db, moved, item, now_ms)  # no limit stands against what is accepted already
             self._refuse(db, moved, item, now_ms)
             return Accepted.REFUSED
-        why_full = None if _is_taken(db, item) else self._eviction.make_room(db, moved, item, now_ms)
-        if why_full is not None:
-            self._refuse(db, moved, refusal(item, ErrorCode.QUEUE_FULL, why_full), now_ms)
-            return Accepted.REFUSED
+        if self._eviction.fit(moved, item) is not Fit.ENOUGH and not _is_taken(db, item):
+            why_full = self._eviction.make_room(db, moved, item, now_ms)
+            if why_full is not None:
+                self._refuse(db, moved, refusal(item, ErrorCode.QUEUE_FULL, why_full), now_ms)
+                return Accepted.REFUSED
         turn = _turn(db, moved, item)
         seq = _insert_request(db, self._numbers.next(db), item, turn)
         if seq is None:

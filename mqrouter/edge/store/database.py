@@ -26,8 +26,11 @@ from mqrouter.errors import StoreError, StoreFatalError, StoreFullError
 
 T = TypeVar("T")
 Operation = Callable[[sqlite3.Connection], T]
+_Entry = tuple[Operation[Any], "asyncio.Future[Any]"]
 
 MAX_BATCH = 512
+MAX_BATCHES = 4
+"""One after the other, before whoever wants to read has their turn."""
 FATAL_CODES = frozenset({sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
 PRAGMAS = (
     INCREMENTAL_VACUUM,
@@ -67,7 +70,7 @@ class Database:
         self._path = path
         self._make_room = make_room
         self._on_full = on_full
-        self._waiting: deque[tuple[Operation[Any], asyncio.Future[Any]]] = deque()
+        self._waiting: deque[_Entry] = deque()
         self._work = asyncio.Event()
         self._is_closing = False
 
@@ -91,6 +94,7 @@ class Database:
             if isinstance(error, (sqlite3.Error, OSError)):
                 raise StoreError(f"{self._path}: {error}") from error
             raise
+        self._loop = asyncio.get_running_loop()
         self._writer = asyncio.create_task(self._write_forever(), name="store.writer")
         return self
 
@@ -152,39 +156,57 @@ class Database:
             await self._work.wait()
             self._work.clear()
             while self._waiting:
-                batch = [self._waiting.popleft() for _ in range(min(len(self._waiting), MAX_BATCH))]
                 try:
-                    await self._write_batch(batch)
+                    failed = await self._connection.run(self._write_waiting)
+                    if failed is not None:
+                        await self._failed(*failed)
                 except StoreFatalError as error:
                     self._fail_all(error)
                     return  # every later write is refused
             if self._is_closing:
                 return
 
-    async def _write_batch(self, batch: Sequence[tuple[Operation[Any], asyncio.Future[Any]]]) -> None:
-        operations = [operation for operation, _ in batch]
-        try:
-            results = await self._connection.run(lambda connection: _commit(connection, operations))
-        except Exception as error:
-            if len(batch) > 1 and not _is_fatal(error):
-                await self._write_singly(batch)
-                return
-            for _, future in batch:
-                future.set_exception(self._translated(error))
-            if _is_fatal(error):
-                raise StoreFatalError(f"the disk failed: {error}") from error
-            return
-        for (_, future), result in zip(batch, results, strict=True):
-            future.set_result(result)
+    def _write_waiting(self, connection: sqlite3.Connection) -> tuple[Sequence[_Entry], Exception] | None:
+        """Writes what is waiting, and what comes meanwhile, each batch at once after the other: in the thread.
 
-    async def _write_singly(self, batch: Sequence[tuple[Operation[Any], asyncio.Future[Any]]]) -> None:
+        To ask the loop for each would leave the disk idle while it is busy. Returns a batch that failed, if any.
+        """
+        for _ in range(MAX_BATCHES):
+            batch = [self._waiting.popleft() for _ in range(min(len(self._waiting), MAX_BATCH))]
+            if not batch:
+                break
+            try:
+                results = _commit(connection, [operation for operation, _ in batch])
+            except Exception as error:
+                return batch, error
+            self._loop.call_soon_threadsafe(_settle, batch, results)
+        return None
+
+    async def _failed(self, batch: Sequence[_Entry], error: Exception) -> None:
+        if len(batch) > 1 and not _is_fatal(error):
+            await self._write_singly(batch)
+            return
+        for _, future in batch:
+            future.set_exception(self._translated(error))
+        if _is_fatal(error):
+            raise StoreFatalError(f"the disk failed: {error}") from error
+
+    async def _write_singly(self, batch: Sequence[_Entry]) -> None:
         """One of them is at fault: the others must not suffer for it."""
         for number, entry in enumerate(batch):
             try:
-                await self._write_batch([entry])
+                await self._write_one(entry)
             except StoreFatalError:
                 self._waiting.extendleft(reversed(batch[number + 1 :]))  # they fail with the rest
                 raise
+
+    async def _write_one(self, entry: _Entry) -> None:
+        try:
+            results = await self._connection.run(lambda connection: _commit(connection, [entry[0]]))
+        except Exception as error:
+            await self._failed([entry], error)
+        else:
+            _settle([entry], results)
 
     def _fail_all(self, error: StoreFatalError) -> None:
         while self._waiting:
@@ -214,6 +236,11 @@ def _commit(connection: sqlite3.Connection, operations: Sequence[Operation[Any]]
             connection.execute("ROLLBACK")
         raise
     return results
+
+
+def _settle(batch: Sequence[_Entry], results: Sequence[Any]) -> None:
+    for (_, future), result in zip(batch, results, strict=True):
+        future.set_result(result)
 
 
 def _is_fatal(error: Exception) -> bool:

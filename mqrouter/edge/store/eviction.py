@@ -22,13 +22,12 @@ class Eviction:
         self._outbox = outbox
         self._limits = limits
 
+    def fit(self, moved: Moves, item: Request) -> Fit:
+        return fit_of(len(item.incoming.payload), moved.held(), moved.held_by(item.device), self._limits)
+
     def make_room(self, db: sqlite3.Connection, moved: Moves, item: Request, now_ms: int) -> str | None:
-        """The queue has room for it; or else returns why not."""
-        size = len(item.incoming.payload)
-        room = fit_of(size, moved.held(), moved.held_by(item.device), self._limits)
-        if room is Fit.ENOUGH:
-            return None
-        if room is Fit.DEVICE_FULL:
+        """The queue, which had no room for it, has it; or else returns why not."""
+        if self.fit(moved, item) is Fit.DEVICE_FULL:
             return "this device has as many questions waiting as one device may have"
         victims = self._victims(db, moved, item)
         for row in victims:

@@ -92,7 +92,15 @@ def routes(
             query=models.ExportQuery,
             is_lines=True,
         ),
-        Route("GET", "/v1/requests/{id}", view, api.show, "All about one request.", query=models.ShowQuery),
+        Route(
+            "GET",
+            "/v1/requests/{id}",
+            view,
+            api.show,
+            "All about one request; up to 0.25 s old, 2 s where it takes long.",
+            query=models.ShowQuery,
+            is_shared=True,
+        ),
         Route(
             "GET",
             "/v1/stats",
