@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import tomllib
@@ -31,7 +32,13 @@ def measure(peer: str, share: float, *, p50_ms: float, per_s: float) -> list[Fig
         wait_for_port(port, "the embedding server")
         task = json.dumps({"port": port, "routes": _routes(), "questions": asked})
         child = subprocess.run(
-            [peer, str(CHILD)], input=task, capture_output=True, text=True, timeout=LIMIT_S, check=False
+            [peer, str(CHILD)],
+            input=task,
+            capture_output=True,
+            text=True,
+            timeout=LIMIT_S,
+            check=False,
+            env=os.environ | {"PYTHONSAFEPATH": "1"},  # a module beside it has the name of one of Python's own
         )
     if child.returncode != 0:
         raise SystemExit(f"bench: the peer failed:\n{child.stderr[-2000:]}")

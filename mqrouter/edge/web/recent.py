@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 
-FRESH_S, MAX_FRESH_S = 0.25, 2.0
+FRESH_S, MAX_FRESH_S = 1.0, 2.0
 PER_S_TAKEN = 10.0
 """What took long is fresh for longer: however many ask, it is looked up for a tenth of the time at most."""
 MAX_BYTES = 1 << 20
