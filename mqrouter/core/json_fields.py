@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
 from mqrouter.core.request import JsonObject
 from mqrouter.errors import ErrorCode, RequestError
+
+LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 def parse_object(text: str, max_depth: int) -> JsonObject:
@@ -68,7 +71,7 @@ def non_empty(text: str, what: str) -> str:
 
 def encodable(text: str, what: str) -> str:
     """JSON can spell lone surrogates; nothing behind this point could write them."""
-    if any(0xD800 <= ord(char) < 0xE000 for char in text):
+    if not text.isascii() and LONE_SURROGATE.search(text):
         raise RequestError(ErrorCode.NOT_UTF8, f"{what} holds half of a surrogate pair")
     return text
 
