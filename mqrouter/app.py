@@ -64,6 +64,7 @@ log = structlog.get_logger("daemon")
 
 ANSWER_GRACE_MS = 600_000  # ten minutes in which even an answer that came too late is offered
 READY_WAIT_S = 10.0
+DRAIN_STEP_S = 0.02
 
 
 class Daemon:
@@ -388,8 +389,9 @@ class Daemon:
         await supervisor.wait_for(*self._lanes.names, timeout_s=(deadline_s - self._clock.monotonic_s()) * 0.75)
         await supervisor.cancel(*self._lanes.names)
         await self._store.release_leases(self._clock.now_ms())
-        while self._deliver.in_flight and self._link.is_connected and self._clock.monotonic_s() < deadline_s:
-            await self._answered.wait(0.05)
+        self._deliver.look_again()  # its wake-up call is for it alone: who waits here for one would take it away
+        while not self._deliver.is_done and self._link.is_connected and self._clock.monotonic_s() < deadline_s:  # noqa: ASYNC110
+            await asyncio.sleep(DRAIN_STEP_S)
         await self._link.close()
 
     async def reload(self, load: Callable[[], Loaded]) -> bool:

@@ -62,7 +62,18 @@ class Deliver:
         self._losses: Counter[Seq] = Counter()
         """How many connections in a row ended with this request's answer in flight."""
         self._acknowledged: asyncio.Queue[tuple[OutboxRow, Publication]] = asyncio.Queue()
+        self._looks_asked, self._looks_done = 0, 0
         self.delivered = 0
+
+    def look_again(self) -> None:
+        """What is answered by now is sent before `is_done`."""
+        self._looks_asked += 1
+        self._answered.give()
+
+    @property
+    def is_done(self) -> bool:
+        """True where what was answered at the latest `look_again` is sent, and what was sent is acknowledged."""
+        return self._looks_done == self._looks_asked and not self.in_flight
 
     @property
     def in_flight(self) -> int:
@@ -94,7 +105,9 @@ class Deliver:
 
     async def _publish_forever(self) -> None:
         while True:
+            asked = self._looks_asked
             if await self._publish_some() == 0:
+                self._looks_done = asked
                 await self._answered.wait()  # no limit: nothing to send until an answer or a connection comes
 
     async def _publish_some(self) -> int:

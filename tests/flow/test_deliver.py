@@ -139,6 +139,21 @@ async def test_reconnect_during_a_read_forgets_nothing(stage: Stage) -> None:
         await stage.published("a", "a", "error not_utf8: byte 0 is not UTF-8")
 
 
+async def test_answer_that_is_not_yet_read_is_waited_for(stage: Stage) -> None:
+    async with running(stage.deliver.run):
+        await settled(stage.database)
+        stage.database.may_read.clear()
+        stage.deliver.look_again()
+        await until(lambda: stage.database.reads_waiting == 1)  # it has found nothing, and does not know it yet
+        await stage.store.accept([refused(b"\xff")], START_MS)
+        stage.deliver.look_again()
+        stage.database.may_read.set()
+        await until(lambda: stage.deliver.in_flight == 1)
+        assert not stage.deliver.is_done
+        stage.deliver.acknowledged(1, Publication.TAKEN)
+        await until(lambda: stage.deliver.is_done)
+
+
 async def test_answer_without_a_subscriber_waits_and_is_offered_again(stage: Stage) -> None:
     async with running(stage.deliver.run):
         await stage.answer("a")
