@@ -389,7 +389,8 @@ class Daemon:
         await supervisor.wait_for(*self._lanes.names, timeout_s=(deadline_s - self._clock.monotonic_s()) * 0.75)
         await supervisor.cancel(*self._lanes.names)
         await self._store.release_leases(self._clock.now_ms())
-        self._deliver.look_again()  # its wake-up call is for it alone: who waits here for one would take it away
+        self._deliver.look_again()
+        # Its wake-up call is for it alone: who waits here for one would take it away.
         while not self._deliver.is_done and self._link.is_connected and self._clock.monotonic_s() < deadline_s:  # noqa: ASYNC110
             await asyncio.sleep(DRAIN_STEP_S)
         await self._link.close()

@@ -267,6 +267,7 @@ async def settled(database: FlakyDatabase) -> None:
                 await asyncio.sleep(0)
         if database.asked == asked:
             return
+    raise AssertionError("somebody wants something of the database without end")
 
 
 EXAMPLES = {

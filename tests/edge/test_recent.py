@@ -65,7 +65,7 @@ def test_look_that_began_before_a_change_is_not_kept(moment: Moment) -> None:
 
 def test_what_took_long_is_kept_for_longer(moment: Moment) -> None:
     recent = Recent(moment.monotonic_s)
-    for took_s, fresh_s in ((0.001, FRESH_S), (0.1, 1.0), (0.5, MAX_FRESH_S)):
+    for took_s, fresh_s in ((0.001, FRESH_S), (0.15, 1.5), (0.5, MAX_FRESH_S)):
         begun = recent.now()
         moment.advance(took_s)
         recent.keep(took_s, b"{}", begun)

@@ -11,8 +11,10 @@ from pydantic.json_schema import models_json_schema
 
 from mqrouter import __version__
 from mqrouter.edge.web.options import Role
+from mqrouter.edge.web.recent import FRESH_S, MAX_FRESH_S
 from mqrouter.edge.web.routes import LINES, Route
 
+SHARED = f"Up to {FRESH_S:g} s old, {MAX_FRESH_S:g} s where it takes long."
 REFERENCE = "#/components/schemas/{model}"
 REFUSALS = {
     400: "it cannot be understood",
@@ -71,7 +73,7 @@ def document(routes: Sequence[Route]) -> dict[str, Any]:
 def _operation(route: Route, definitions: Mapping[str, Any]) -> dict[str, Any]:
     operation: dict[str, Any] = {
         "operationId": route.name,
-        "summary": route.summary,
+        "summary": f"{route.summary} {SHARED}" if route.is_shared else route.summary,
         "x-role": route.role.name.lower(),
         "security": [] if route.role is Role.NOBODY else [{"token": []}],
         "responses": _responses(route),

@@ -21,7 +21,7 @@ class Moment:
 
 
 class Recent:
-    """Listings in JSON, each for a moment: many who watch one page cost the questions no more than one does.
+    """Answers in JSON, each for a moment: many who watch one page cost the questions no more than one does.
 
     Nothing is kept across a change that somebody made here: they see at once what they have done.
     """
