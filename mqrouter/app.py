@@ -28,7 +28,14 @@ from mqrouter.edge.store.reading import oldest_pending_ms
 from mqrouter.edge.store.salvage import latest_report
 from mqrouter.edge.store.space import Space
 from mqrouter.edge.store.store import Policy, Store
-from mqrouter.edge.system import LoopMonitor, ServiceManager, SystemClock, machine_clocks, new_request_id
+from mqrouter.edge.system import (
+    LoopMonitor,
+    ServiceManager,
+    SystemClock,
+    machine_clocks,
+    new_request_id,
+    spare_what_lasts,
+)
 from mqrouter.edge.trainer import Trainer
 from mqrouter.edge.web.server import WebServer
 from mqrouter.flow.auto_tune import AutoTune
@@ -374,6 +381,7 @@ class Daemon:
         self._manager.notify(READY=1, STATUS=self._report.line())
         self.ready.set()
         await self._lanes.load_models()
+        spare_what_lasts()
 
     # --- stopping -----------------------------------------------------------------------------------
 
@@ -406,6 +414,7 @@ class Daemon:
         self._manager.notify(STATUS=self._report.line())
         self._bulletin.changed()
         log.info("daemon.reloaded", config_hash=loaded.config_hash, routes=len(loaded.settings.routes))
+        spare_what_lasts()
         return True
 
     # --- answers to the outside ---------------------------------------------------------------------

@@ -54,7 +54,8 @@ REFUSALS = [
 
 
 class Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    # Built when first used, and most sections only as parts of the whole: every command reads the configuration.
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
 
 class Secret(Section):

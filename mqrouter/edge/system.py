@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import socket
 import time
@@ -35,6 +36,17 @@ def minute_of_day() -> int:
     """Returns the minutes since midnight, local time."""
     now = time.localtime()
     return 60 * now.tm_hour + now.tm_min
+
+
+def spare_what_lasts() -> None:
+    """What is alive now is left out from here on when the interpreter looks for garbage.
+
+    Else it goes every few seconds through all that was ever imported and built, while nothing else can run: 66 to 85 ms
+    of a daemon with 97,000 objects, where there is nothing to find; without them it is 2 ms.
+    """
+    gc.unfreeze()
+    gc.collect()
+    gc.freeze()
 
 
 class SystemClock:

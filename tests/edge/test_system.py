@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import socket
 import time
+import weakref
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from mqrouter.edge.system import LoopMonitor, ServiceManager, SystemClock
+from mqrouter.edge.system import LoopMonitor, ServiceManager, SystemClock, spare_what_lasts
 
 
 @pytest.fixture
@@ -23,6 +25,41 @@ def manager_socket(tmp_path: Path) -> Iterator[socket.socket]:
 
 def environ(manager: socket.socket, **more: str) -> dict[str, str]:
     return {"NOTIFY_SOCKET": manager.getsockname(), **more}
+
+
+@pytest.fixture
+def _melted() -> Iterator[None]:
+    yield
+    gc.unfreeze()
+
+
+class Linked:
+    """Refers to itself, so that only the search for garbage finds it."""
+
+    def __init__(self) -> None:
+        self.itself = self
+
+
+@pytest.mark.usefixtures("_melted")
+def test_garbage_is_not_looked_for_among_what_lasts() -> None:
+    lasting = Linked()
+    spare_what_lasts()
+    later = Linked()
+    looked_at = gc.get_objects()
+    assert any(found is later for found in looked_at)
+    assert not any(found is lasting for found in looked_at)
+
+
+@pytest.mark.usefixtures("_melted")
+def test_what_lasted_once_and_is_garbage_now_goes_the_next_time() -> None:
+    lasting = Linked()
+    gone = weakref.ref(lasting)
+    spare_what_lasts()
+    del lasting
+    gc.collect()
+    assert gone() is not None, "else nothing was spared"
+    spare_what_lasts()
+    assert gone() is None
 
 
 def test_clock_tells_wall_time() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import shutil
+import signal
 import sys
 from collections.abc import Callable
 from importlib import import_module
@@ -16,6 +17,7 @@ from chromium import PROGRAM
 from benchmarks.report import Figure, JsonList, Table
 
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # as the daemon does, before numpy loads
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # what is installed has its bytecode: no start compiles it again
 
 NAMES = ("accept", "decide", "roundtrip", "upstream", "startup", "memory", "queue", "scrape", "drain", "api", "pages")
 
@@ -34,6 +36,7 @@ def main(names: tuple[str, ...], is_json: bool, peer: str | None, quick: bool) -
     """
     if "pages" in (names or NAMES) and shutil.which(PROGRAM) is None:
         raise click.UsageError("pages needs a browser: apt-get install chromium, or name the others")
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # what it started ends with it
     # What runs in this process logs as a daemon does, not every step of it.
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
     shown: JsonList | Table = JsonList() if is_json else Table()
