@@ -42,7 +42,7 @@ TURNS = 7
 TURN_S = 3.0
 LOOKER_END_S = 120.0
 PAGE_BYTES = 16_384
-"""Of each answer of the server beside it: as much as the gateway's have on average."""
+"""Of each answer of the server beside it: between a full page and an empty one."""
 TOPIC = "mqrouter/farm/ask/device-{}"
 LOOKS = (
     "/v1/requests",
