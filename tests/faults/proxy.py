@@ -126,7 +126,7 @@ class Way:
         self.packets: list[Packet] = []
         """Those whose header has passed, of all connections; none where the proxy carries something else."""
         self.resets = 0
-        """How often a trap of this way has closed."""
+        """How often a trap of this way has closed, and its connection is gone: it cannot spring the next trap."""
         self._run = run
         self._rules = Rules()
         self._trap: Trap | None = None
@@ -221,11 +221,16 @@ class Way:
                     return packet.start + max(1, packet.size // 2)
         return None
 
-    def note(self, sent: int, packets: list[Packet], *, is_reset: bool) -> None:
+    def note(self, sent: int, packets: list[Packet]) -> None:
         def change() -> None:
             self.bytes_passed += sent
             self.packets.extend(packets)
-            self.resets += is_reset
+
+        self._passed.give(change)
+
+    def note_reset(self) -> None:
+        def change() -> None:
+            self.resets += 1
 
         self._passed.give(change)
 
@@ -256,6 +261,7 @@ class _Stream:
 
     def __init__(self, way: Way, source: socket.socket, target: socket.socket, *, is_mqtt: bool) -> None:
         self.has_lost_bytes = False
+        self._is_trapped = False
         self._way = way
         self._source = source
         self._target = target
@@ -294,6 +300,11 @@ class _Stream:
             except OSError:
                 return  # the target has gone: the way from there tells whether anybody may know
 
+    def tell_end(self) -> None:
+        """The connection is closed."""
+        if self._is_trapped:
+            self._way.note_reset()
+
     async def _pass_on(self, arrived_s: float, block: bytes) -> None:
         while block:
             rules = await self._way.wait_until_open(arrived_s)
@@ -319,8 +330,9 @@ class _Stream:
         except ConnectionResetError as error:
             raise BrokenPipeError from error  # not ours: see `write`
         self._position = end
-        self._way.note(len(piece), packets, is_reset=is_reset)
+        self._way.note(len(piece), packets)
         if is_reset:
+            self._is_trapped = True
             await _until_taken(self._target)
             raise ConnectionResetError
 
@@ -360,6 +372,8 @@ class _Connection:
         finally:
             for end in self._sockets:
                 _close(end, is_reset=self._is_reset)
+            for stream in self._streams:
+                stream.tell_end()
 
 
 async def _until_taken(end: socket.socket) -> None:
