@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import sqlite3
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from fakes import PREFIX, QUEUE, START_MS, FlakyDatabase, cancel, refused, reque
 
 from mqrouter.core.backoff import Backoff
 from mqrouter.core.records import Accepted, OutboxRow, StoredRequest
-from mqrouter.core.request import Answer, Refused, Request
+from mqrouter.core.request import Answer, Refused, Request, RequestId
 from mqrouter.core.retry import Waiting
 from mqrouter.core.states import State
 from mqrouter.edge.store.database import Database
@@ -93,6 +94,30 @@ async def test_results_come_in_the_order_of_what_came_in(store: Store) -> None:
     found = await accept(store, first, bad, again, other, request("x"), request("x"))
     expected = [Accepted.NEW, Accepted.REFUSED, Accepted.ABSORBED, Accepted.REUSED, Accepted.NEW, Accepted.NEW]
     assert found == expected
+
+
+async def test_burst_is_accepted_as_if_it_had_come_one_by_one(store: Store, database: FlakyDatabase) -> None:
+    kinds: list[tuple[Request | Refused, Accepted]] = []
+    for number in range(50):
+        fresh = request(f"{number}?", correlation=str(number).encode(), topic=f"{PREFIX}/ask/d{number % 3}")
+        kinds.append((fresh, Accepted.NEW))
+        if number % 20 == 7:
+            kinds += [
+                (refused(), Accepted.REFUSED),
+                (replace(fresh, id=RequestId(f"again-{number}")), Accepted.ABSORBED),
+            ]
+    items = [item for item, _ in kinds]
+
+    results = await accept(store, *items)
+
+    assert results == [result for _, result in kinds]
+    stored = await rows(database, "SELECT id FROM requests ORDER BY seq")
+    assert stored == [(item.id,) for item, result in kinds if result is not Accepted.ABSORBED]
+    assert store.counts[State.RECEIVED] == 50
+    assert await history(database, items[7].id) == ["received", "duplicate_absorbed"]
+    assert await history(database, items[8].id) == ["dead"]
+    turns = await rows(database, "SELECT turn FROM requests WHERE device = 'd1' AND state = 'received' ORDER BY seq")
+    assert turns == [(turn,) for turn in range(len(turns))]  # a repetition takes no turn
 
 
 async def test_refused_request_is_a_dead_row_with_an_error_answer(store: Store, database: FlakyDatabase) -> None:

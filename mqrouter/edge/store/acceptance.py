@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Sequence, Set
+from typing import NamedTuple, TypeGuard
 
 from mqrouter.core.admission import Ended, Fit, Moves, QueueLimits
 from mqrouter.core.encode import encode_answer
@@ -12,11 +14,27 @@ from mqrouter.core.states import State
 from mqrouter.edge.store.backlog import last_turn
 from mqrouter.edge.store.eviction import Eviction
 from mqrouter.edge.store.history import note
+from mqrouter.edge.store.many import insert, run_for
 from mqrouter.edge.store.numbers import Numbers
 from mqrouter.edge.store.outbox import Outbox, is_ready
 from mqrouter.errors import ErrorCode
 
 KEPT_OF_REFUSED = 4096  # of a refused payload: enough to see what it was
+NEW_REQUESTS = (
+    "INSERT INTO requests (seq, id, state, topic, device, payload, content_type, payload_hash, dedupe_key,"
+    " reply_topic, correlation, client_id, form, max_bytes, priority, is_private, received_at_ms, expires_at_ms,"
+    " client_expiry, turn, bytes, session, traceparent)"
+)
+TAKEN_KEYS = "SELECT dedupe_key FROM requests WHERE dedupe_key IN {values}"
+PACKETS = "INSERT OR REPLACE INTO packets (mid, request, topic, payload_hash)"
+
+
+class _New(NamedTuple):
+    """A request with its number and its turn."""
+
+    seq: Seq
+    item: Request
+    turn: int
 
 
 class Acceptance:
@@ -28,7 +46,43 @@ class Acceptance:
         self._numbers = Numbers("requests")
         self._dedupe_window_ms = dedupe_window_ms
 
-    def accept(self, db: sqlite3.Connection, moved: Moves, item: Request | Refused, now_ms: int) -> Accepted:
+    def accept(
+        self, db: sqlite3.Connection, moved: Moves, items: Sequence[Request | Refused], now_ms: int
+    ) -> list[Accepted]:
+        """Returns what became of each, in order.
+
+        New ones that nothing stands against go in together, one statement for each table: after each statement the
+        thread has to wait for the interpreter again.
+        """
+        taken = _taken_keys(db, items)
+        results: list[Accepted] = []
+        new: list[_New] = []
+        for item in items:
+            if self._is_plain(item, moved, taken):
+                new.append(self._enter(db, moved, item))
+                taken.add(item.dedupe_key)
+                results.append(Accepted.NEW)
+            else:
+                _insert_new(db, new, now_ms)
+                new = []
+                results.append(self._accept(db, moved, item, now_ms))
+        _insert_new(db, new, now_ms)
+        return results
+
+    def _is_plain(self, item: Request | Refused, moved: Moves, taken: Set[bytes | None]) -> TypeGuard[Request]:
+        return (
+            isinstance(item, Request)
+            and not item.incoming.is_dup
+            and (item.dedupe_key is None or item.dedupe_key not in taken)
+            and self._eviction.fit(moved, item) is Fit.ENOUGH
+        )
+
+    def _enter(self, db: sqlite3.Connection, moved: Moves, item: Request) -> _New:
+        turn = _turn(db, moved, item)
+        moved.enter(item.device, item.question.priority, len(item.incoming.payload), turn)
+        return _New(self._numbers.next(db), item, turn)
+
+    def _accept(self, db: sqlite3.Connection, moved: Moves, item: Request | Refused, now_ms: int) -> Accepted:
         if item.incoming.is_dup and _is_redelivery(db, item):
             return Accepted.ABSORBED
         if isinstance(item, Refused):
@@ -36,18 +90,14 @@ class Acceptance:
                 return self._accept_again(db, moved, item, now_ms)  # no limit stands against what is accepted already
             self._refuse(db, moved, item, now_ms)
             return Accepted.REFUSED
-        if self._eviction.fit(moved, item) is not Fit.ENOUGH and not _is_taken(db, item):
+        if _taken_keys(db, [item]):
+            return self._accept_again(db, moved, item, now_ms)
+        if self._eviction.fit(moved, item) is not Fit.ENOUGH:
             why_full = self._eviction.make_room(db, moved, item, now_ms)
             if why_full is not None:
                 self._refuse(db, moved, refusal(item, ErrorCode.QUEUE_FULL, why_full), now_ms)
                 return Accepted.REFUSED
-        turn = _turn(db, moved, item)
-        seq = _insert_request(db, self._numbers.next(db), item, turn)
-        if seq is None:
-            return self._accept_again(db, moved, item, now_ms)
-        _remember_packet(db, item, seq)
-        note(db, [(seq, now_ms, State.RECEIVED, None)])
-        moved.enter(item.device, item.question.priority, len(item.incoming.payload), turn)
+        _insert_new(db, [self._enter(db, moved, item)], now_ms)
         return Accepted.NEW
 
     def _accept_again(self, db: sqlite3.Connection, moved: Moves, item: Request | Refused, now_ms: int) -> Accepted:
@@ -56,7 +106,7 @@ class Acceptance:
         ).fetchone()
         if isinstance(item, Request) and self._may_be_asked_again(db, known, item, now_ms):
             db.execute("UPDATE requests SET dedupe_key = NULL WHERE seq = ?", (known["seq"],))
-            return self.accept(db, moved, item, now_ms)
+            return self._accept(db, moved, item, now_ms)
         if known["payload_hash"] == item.payload_hash:
             self._outbox.offer_again(db, moved, known["seq"], now_ms)
             note(db, [(known["seq"], now_ms, "duplicate_absorbed", None)])
@@ -79,7 +129,7 @@ class Acceptance:
         seq = self._numbers.next(db)
         _insert_refused(db, seq, item, now_ms)
         moved.ended[Ended.of(item.code)] += 1
-        _remember_packet(db, item, seq)
+        insert(db, PACKETS, _packet(item, seq))
         note(db, [(seq, now_ms, State.DEAD, f"{item.code}: {item.message}")])
         if item.reply is not None:
             answer = Answer(error=item.code, error_message=item.message)
@@ -91,40 +141,40 @@ def _turn(db: sqlite3.Connection, moved: Moves, item: Request) -> int:
     return moved.next_turn(device, priority, lambda: last_turn(db, device, priority))
 
 
-def _insert_request(db: sqlite3.Connection, seq: Seq, item: Request, turn: int) -> Seq | None:
-    """Returns the new row's number, or None where the dedupe key is taken."""
-    row = db.execute(
-        "INSERT INTO requests (seq, id, state, topic, device, payload, content_type, payload_hash, dedupe_key,"
-        " reply_topic, correlation, client_id, form, max_bytes, priority, is_private, received_at_ms, expires_at_ms,"
-        " client_expiry, turn, bytes, session, traceparent)"
-        " VALUES (?, ?, 'received', ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
-        " ON CONFLICT (dedupe_key) WHERE dedupe_key IS NOT NULL DO NOTHING RETURNING seq",
-        (
-            seq,
-            item.id,
-            item.incoming.topic,
-            item.device,
-            item.incoming.payload,
-            item.incoming.content_type,
-            item.payload_hash,
-            item.dedupe_key,
-            item.reply.topic,
-            item.reply.correlation,
-            item.reply.client_id,
-            item.reply.form,
-            item.reply.max_bytes,
-            item.question.priority,
-            item.question.is_private,
-            item.received_at_ms,
-            item.expires_at_ms,
-            item.client_gave_expiry,
-            turn,
-            len(item.incoming.payload),
-            item.question.session,
-            item.reply.traceparent,
-        ),
-    ).fetchone()
-    return None if row is None else int(row["seq"])
+def _insert_new(db: sqlite3.Connection, new: Sequence[_New], now_ms: int) -> None:
+    """None of their keys is taken."""
+    insert(db, NEW_REQUESTS, [_row(entry) for entry in new])
+    insert(db, PACKETS, [packet for entry in new for packet in _packet(entry.item, entry.seq)])
+    note(db, [(entry.seq, now_ms, State.RECEIVED, None) for entry in new])
+
+
+def _row(new: _New) -> tuple[object, ...]:
+    item, reply, question = new.item, new.item.reply, new.item.question
+    return (
+        new.seq,
+        item.id,
+        State.RECEIVED,
+        item.incoming.topic,
+        item.device,
+        item.incoming.payload,
+        item.incoming.content_type,
+        item.payload_hash,
+        item.dedupe_key,
+        reply.topic,
+        reply.correlation,
+        reply.client_id,
+        reply.form,
+        reply.max_bytes,
+        question.priority,
+        question.is_private,
+        item.received_at_ms,
+        item.expires_at_ms,
+        item.client_gave_expiry,
+        new.turn,
+        len(item.incoming.payload),
+        question.session,
+        reply.traceparent,
+    )
 
 
 def _insert_refused(db: sqlite3.Connection, seq: Seq, item: Refused, now_ms: int) -> None:
@@ -157,10 +207,10 @@ def _insert_refused(db: sqlite3.Connection, seq: Seq, item: Refused, now_ms: int
     )
 
 
-def _is_taken(db: sqlite3.Connection, item: Request) -> bool:
-    """True where its key stands for a request already."""
-    key = item.dedupe_key
-    return key is not None and db.execute("SELECT 1 FROM requests WHERE dedupe_key = ?", (key,)).fetchone() is not None
+def _taken_keys(db: sqlite3.Connection, items: Sequence[Request | Refused]) -> set[bytes | None]:
+    """Returns those of their keys that stand for a request already."""
+    keys = [item.dedupe_key for item in items if item.dedupe_key is not None]
+    return {row[0] for row in run_for(db, TAKEN_KEYS, keys)}
 
 
 def _is_known(db: sqlite3.Connection, item: Refused) -> bool:
@@ -187,9 +237,7 @@ def forget_packets(db: sqlite3.Connection, less: int) -> None:
     db.execute("DELETE FROM packets WHERE mid NOT IN (SELECT mid FROM packets ORDER BY request DESC LIMIT ?)", (less,))
 
 
-def _remember_packet(db: sqlite3.Connection, item: Request | Refused, seq: Seq) -> None:
-    if item.incoming.qos > 0 and item.incoming.mid > 0:
-        db.execute(
-            "INSERT OR REPLACE INTO packets (mid, request, topic, payload_hash) VALUES (?, ?, ?, ?)",
-            (item.incoming.mid, seq, item.incoming.topic, item.payload_hash),
-        )
+def _packet(item: Request | Refused, seq: Seq) -> list[tuple[object, ...]]:
+    """Returns its row of the packets table, if it has one."""
+    incoming = item.incoming
+    return [(incoming.mid, seq, incoming.topic, item.payload_hash)] if incoming.qos > 0 and incoming.mid > 0 else []

@@ -52,9 +52,8 @@ def end(
         ),
     )
     outbox.post(db, moved, request.seq, message, now_ms, wanted_until_ms=request.expires_at_ms)
-    if answer.judged is not None:
-        note(db, [(request.seq, now_ms, JUDGED, answer.judged)])
-    note(db, [(request.seq, now_ms, state, answer.error_message or answer.tier)])
+    judgement = [] if answer.judged is None else [(request.seq, now_ms, JUDGED, answer.judged)]
+    note(db, [*judgement, (request.seq, now_ms, state, answer.error_message or answer.tier)])
     return Ended.of(answer.error, request.route, answer.tier)
 
 

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 
 from mqrouter.core.records import Seq
 from mqrouter.core.states import State
+from mqrouter.edge.store.many import insert
 
 _EVENTS = ", ".join(f"'{state}'" for state in State)
 _LAST = f"SELECT event FROM history WHERE request = requests.seq AND event IN ({_EVENTS}) ORDER BY seq DESC LIMIT 1"
@@ -25,4 +26,4 @@ SUSPECTED = "suspected"
 
 def note(db: sqlite3.Connection, notes: Iterable[tuple[Seq, int, str, str | None]]) -> None:
     """Adds (request, time in milliseconds, event, text) each."""
-    db.executemany("INSERT INTO history (request, at_ms, event, note) VALUES (?, ?, ?, ?)", notes)
+    insert(db, "INSERT INTO history (request, at_ms, event, note)", notes)

@@ -14,6 +14,7 @@ from mqrouter.core.states import State
 from mqrouter.edge.store.endings import end
 from mqrouter.edge.store.history import JUDGED, SUSPECTED, note
 from mqrouter.edge.store.lines import Line
+from mqrouter.edge.store.many import run_for, select_each
 from mqrouter.edge.store.outbox import Outbox
 from mqrouter.edge.store.rows import stored_request
 from mqrouter.errors import ErrorCode
@@ -27,6 +28,7 @@ DUE = (
 ALL_DUE = DUE.format(index="requests_due", condition="")
 INNOCENT_DUE = DUE.format(index="requests_due", condition=" AND crashes = 0")
 SUSPECTS_DUE = DUE.format(index="requests_suspect", condition=" AND crashes > 0")
+LEASE = "UPDATE requests SET state = 'leased', lease = lease + 1, tier = ? WHERE seq IN {values} RETURNING *"
 COUNT_DUE = (
     "SELECT count(*) FROM (SELECT 1 FROM requests INDEXED BY requests_due"
     " WHERE state = 'pending' AND not_before_ms IS NULL AND todo = ? AND route IS ? LIMIT ?)"
@@ -94,29 +96,26 @@ def claim(
 ) -> list[StoredRequest]:
     """Leases the most urgent; `affordable` says how many of them, from the first on, the tier's limits allow."""
     query = INNOCENT_DUE if has_suspects else ALL_DUE
-    due: list[tuple[int, int, Seq]] = []
-    for line in lines:  # one index range each: a joint query would have to sort them all
-        due += _due(db, query, line, now_ms, limit)
+    due = _due(db, query, lines, now_ms, limit)
     if has_suspects and not db.execute(SUSPECTS, (State.LEASED,)).fetchone():
-        due += sorted(found for line in lines for found in _due(db, SUSPECTS_DUE, line, now_ms, 1))[:1]
+        due += sorted(_due(db, SUSPECTS_DUE, lines, now_ms, 1))[:1]
     chosen = sorted(due)[:limit]
     if affordable is not None:
         chosen = chosen[: affordable(db, [seq for _, _, seq in chosen])]
-    db.executemany(
-        "UPDATE requests SET state = 'leased', lease = lease + 1, tier = ? WHERE seq = ?",
-        [(tier, seq) for _, _, seq in chosen],
-    )
+    leased = {row["seq"]: stored_request(row) for row in run_for(db, LEASE, [seq for _, _, seq in chosen], [tier])}
     note(db, ((seq, now_ms, State.LEASED, tier) for _, _, seq in chosen))
-    claimed = [_stored(db, seq) for _, _, seq in chosen]
+    claimed = [leased[seq] for _, _, seq in chosen]
     for request, (priority, turn, _) in zip(claimed, chosen, strict=True):
         moved.move(State.PENDING, State.LEASED, len(request.payload))
         moved.serve(-priority, turn)
     return claimed
 
 
-def _due(db: sqlite3.Connection, query: str, line: Line, now_ms: int, limit: int) -> list[tuple[int, int, Seq]]:
-    """Returns (less of priority, turn, number) of due requests: the first to be served first."""
-    rows = db.execute(query, (*line, now_ms, limit))
+def _due(
+    db: sqlite3.Connection, query: str, lines: Collection[Line], now_ms: int, limit: int
+) -> list[tuple[int, int, Seq]]:
+    """Returns (less of priority, turn, number) of requests due, `limit` of each line: the first to be served first."""
+    rows = select_each(db, query, [(*line, now_ms, limit) for line in lines])  # an index range each: nothing is sorted
     return [(-row["priority"], row["turn"], row["seq"]) for row in rows]
 
 
@@ -152,9 +151,8 @@ def release(
     )
     if done.rowcount == 0:
         return False
-    if judged is not None:
-        note(db, [(request.seq, now_ms, JUDGED, judged)])
-    note(db, [(request.seq, now_ms, State.PENDING, text)])
+    judgement = [] if judged is None else [(request.seq, now_ms, JUDGED, judged)]
+    note(db, [*judgement, (request.seq, now_ms, State.PENDING, text)])
     moved.move(State.LEASED, State.PENDING, len(request.payload))
     return True
 

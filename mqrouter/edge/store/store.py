@@ -155,7 +155,7 @@ class Store:
 
     async def accept(self, items: Sequence[Request | Refused], now_ms: int) -> list[Accepted]:
         """Writes everything that came in, in one transaction; returns what became of each, in order."""
-        return await self._move(lambda db, moved: [self._acceptance.accept(db, moved, item, now_ms) for item in items])
+        return await self._move(lambda db, moved: self._acceptance.accept(db, moved, items, now_ms))
 
     async def next_received(self, limit: int, busy: Collection[Seq]) -> list[StoredRequest]:
         """Returns undecided requests, most urgent first, less those already `busy`."""
