@@ -26,7 +26,7 @@ from mqrouter.edge.mqtt.packets import (
     incoming,
     packet_bytes,
 )
-from mqrouter.edge.mqtt.wire import ConnectionFailedError, Wire
+from mqrouter.edge.mqtt.wire import BlockClient, ConnectionFailedError, Wire
 
 log = structlog.get_logger("mqtt")
 
@@ -85,9 +85,9 @@ class Connection:
         self._client = self._build_client()
         self._wire = Wire(self._client, self._break_off)
 
-    def _build_client(self) -> paho.Client:
+    def _build_client(self) -> BlockClient:
         options = self._options
-        client = paho.Client(
+        client = BlockClient(
             CallbackAPIVersion.VERSION2,
             client_id=options.client_id,
             protocol=MQTTProtocolVersion(self.version),
@@ -209,14 +209,12 @@ class Connection:
         self._suback.set_result(None)
 
     def _message(self, _c: Any, _d: Any, message: paho.MQTTMessage) -> None:
-        self._wire.received += 1
         self._on_message(incoming(message, self.epoch))
 
     def _published(self, _c: Any, _d: Any, mid: int, reason: ReasonCode, _properties: Any) -> None:
         if mid not in self._unacknowledged:  # written at QoS 0: paho says so, and nobody has answered
             self._unwritten = max(0, self._unwritten - 1)
             return
-        self._wire.received += 1
         self._unacknowledged.discard(mid)
         topic = self._retained.pop(mid, None)
         if topic is not None and reason.is_failure and topic not in self._not_kept:

@@ -13,6 +13,7 @@ import paho.mqtt.client as paho
 from mqrouter.errors import MqrouterError
 
 READS_PER_WAKE = 64  # packets read before other work gets its turn
+BLOCK_BYTES = 65_536
 
 
 class ConnectionFailedError(MqrouterError):
@@ -27,10 +28,35 @@ class ConnectionFailedError(MqrouterError):
         self.is_silent = is_silent
 
 
+class BlockClient(paho.Client):
+    """Reads its socket in blocks.
+
+    paho itself asks for each packet in three pieces or more, and with each piece the thread lets go of the interpreter.
+    """
+
+    _block = b""
+    _taken = 0
+    is_at_end = False
+    """True where the other side has closed the connection; with TLS also where it broke."""
+
+    @property
+    def has_more(self) -> bool:
+        """True where bytes were read that paho has not seen yet: no selector will announce them."""
+        return self._taken < len(self._block)
+
+    def _sock_recv(self, bufsize: int) -> bytes:
+        if not self.has_more:
+            self._block, self._taken = super()._sock_recv(max(bufsize, BLOCK_BYTES)), 0
+            self.is_at_end = not self._block
+        start = self._taken
+        self._taken = min(start + bufsize, len(self._block))
+        return self._block[start : self._taken]
+
+
 class Wire:
     """`on_broken(error)` is told what paho raises while it reads or writes: a malformed packet makes it raise."""
 
-    def __init__(self, client: paho.Client, on_broken: Callable[[Exception], None]) -> None:
+    def __init__(self, client: BlockClient, on_broken: Callable[[Exception], None]) -> None:
         self._client = client
         self._on_broken = on_broken
         self._loop = asyncio.get_running_loop()
@@ -38,14 +64,15 @@ class Wire:
         self._is_closed = False
         self.is_attached = False
         """True while the event loop reads and writes the socket."""
-        self.is_at_end = False
-        """True where the broker closed the connection; False where it broke, and where TLS hides which."""
-        self.received = 0
-        """Packets taken so far, counted by who takes them: while there are more, reading goes on."""
         client.on_socket_open = self._opened
         client.on_socket_close = self._closed
         client.on_socket_register_write = self._want_write
         client.on_socket_unregister_write = self._written
+
+    @property
+    def is_at_end(self) -> bool:
+        """True where the broker closed the connection; False where it broke, and where TLS hides which."""
+        return self._client.is_at_end and type(self._socket) is socket.socket
 
     async def open(self, connect: Callable[[], None]) -> None:
         """The client's socket is open, and the event loop reads and writes it.
@@ -106,7 +133,6 @@ class Wire:
     def _read(self) -> None:
         if not self.is_attached:
             return
-        self.is_at_end = self._has_ended()  # paho closes the socket over it and does not say
         try:
             self._read_some()
         except Exception as error:
@@ -114,26 +140,14 @@ class Wire:
 
     def _read_some(self) -> None:
         for _ in range(READS_PER_WAKE):
-            before = self.received
-            if self._client.loop_read() != paho.MQTT_ERR_SUCCESS or not self.is_attached:
+            if self._client.loop_read() != paho.MQTT_ERR_SUCCESS or not self.is_attached or not self._has_pending():
                 return
-            if self.received == before and not self._has_pending():
-                return
-        if self._has_pending():
-            self._loop.call_soon(self._read)
-
-    def _has_ended(self) -> bool:
-        if type(self._socket) is not socket.socket:  # TLS knows no peeking
-            return False
-        try:
-            return not self._socket.recv(1, socket.MSG_PEEK)
-        except OSError:
-            return False
+        self._loop.call_soon(self._read)
 
     def _has_pending(self) -> bool:
-        """True where TLS holds decrypted bytes: no selector will announce them."""
+        """True where there are bytes that no selector will announce; TLS holds what it has decrypted."""
         pending = getattr(self._socket, "pending", None)
-        return pending is not None and bool(pending())
+        return self._client.has_more or (pending is not None and bool(pending()))
 
     def _write(self) -> None:
         try:

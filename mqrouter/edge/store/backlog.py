@@ -13,6 +13,7 @@ from mqrouter.core.records import Seq, StoredRequest, split_tiers
 from mqrouter.core.request import JsonObject
 from mqrouter.core.states import ACTIVE, OPEN, TERMINAL, State
 from mqrouter.edge.store.history import note
+from mqrouter.edge.store.many import marks
 from mqrouter.edge.store.rows import stored_request
 from mqrouter.routing.session import Session
 
@@ -30,12 +31,11 @@ SIZES = ", ".join(f"sum(bytes) FILTER (WHERE state = '{state}') AS {state}" for 
 
 
 def received(db: sqlite3.Connection, limit: int, busy: Collection[Seq]) -> list[StoredRequest]:
-    rows = db.execute(
+    query = (
         "SELECT * FROM requests INDEXED BY requests_received WHERE state = 'received'"
-        " ORDER BY priority DESC, turn, seq LIMIT ?",
-        (limit + len(busy),),
+        f" AND seq NOT IN {marks(len(busy))} ORDER BY priority DESC, turn, seq LIMIT ?"
     )
-    return [stored_request(row) for row in rows if row["seq"] not in busy][:limit]
+    return [stored_request(row) for row in db.execute(query, (*busy, limit)).fetchall()]
 
 
 def queue(

@@ -25,7 +25,7 @@ def run_for(
 ) -> Iterator[sqlite3.Row]:
     """Yields what the statement returns, which says `IN {values}` and has the parameters `first` before that."""
     for some in _portions(values):
-        yield from db.execute(statement.format(values=_rows(1, len(some))), [*first, *some]).fetchall()
+        yield from db.execute(statement.format(values=marks(len(some))), [*first, *some]).fetchall()
 
 
 def select_each(db: sqlite3.Connection, query: str, each: Iterable[Sequence[object]]) -> Iterator[sqlite3.Row]:
@@ -40,10 +40,14 @@ def _portions(values: Iterable[T]) -> Iterator[list[T]]:
         yield some
 
 
+def marks(number: int) -> str:
+    """Returns a row of so many parameters."""
+    return f"({', '.join('?' * number)})"
+
+
 @cache
 def _rows(number: int, width: int) -> str:
-    row = f"({', '.join('?' * width)})"
-    return ", ".join([row] * number)
+    return ", ".join([marks(width)] * number)
 
 
 @cache

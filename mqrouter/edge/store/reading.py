@@ -9,7 +9,7 @@ import json
 import os
 import sqlite3
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,17 +25,20 @@ from mqrouter.edge.store import feedback, steering, timeline
 from mqrouter.edge.store.search import find
 
 COLUMNS = (
-    "seq, id, client_id, state, reason, detail, device, route, tier, todo, tiers, priority, is_private, crashes,"
-    " attempts, received_at_ms, expires_at_ms, not_before_ms, finished_at_ms, dropped_until_ms, model"
+    *("seq", "id", "client_id", "state", "reason", "detail", "device", "route", "tier", "todo", "tiers", "priority"),
+    *("is_private", "crashes", "attempts", "received_at_ms", "expires_at_ms", "not_before_ms", "finished_at_ms"),
+    *("dropped_until_ms", "model"),
 )
-
 LAST_FAILURE = (
     "SELECT note FROM history WHERE request = requests.seq AND event = 'pending' AND note LIKE '%: %'"
     " ORDER BY seq DESC LIMIT 1"
 )
 # What is over did not end of the failures before.
-FAILURE = f"CASE state WHEN 'pending' THEN ({LAST_FAILURE}) END AS failure"
-SUMMARIES = f"SELECT {COLUMNS}, {FAILURE} FROM requests WHERE seq IN (SELECT value FROM json_each(?))"
+FAILURE = f"CASE state WHEN 'pending' THEN ({LAST_FAILURE}) END"
+SUMMARIES = (
+    f"SELECT json_group_array(json_array({', '.join(COLUMNS)}, {FAILURE})) FROM requests"
+    " WHERE seq IN (SELECT value FROM json_each(?))"
+)
 
 WAITING_BY_TURN = "requests INDEXED BY requests_droppable WHERE state IN ('received', 'pending')"
 BEFORE_BY_PRIORITY = f"SELECT count(*) FROM (SELECT 1 FROM {WAITING_BY_TURN} AND priority > ? LIMIT ?)"
@@ -101,15 +104,17 @@ def page_of(
 
 
 def read_summaries(db: sqlite3.Connection, seqs: Sequence[Seq], now: Now) -> list[dict[str, Any]]:
-    """Returns them in this order, from one statement: each costs a wait for the interpreter while the loop is busy."""
-    found = {row["seq"]: _summary(row, now) for row in db.execute(SUMMARIES, (json.dumps(seqs),))}
+    """Returns them in this order, from one step of SQLite: after each, the thread waits for the interpreter."""
+    text = db.execute(SUMMARIES, (json.dumps(seqs),)).fetchone()[0]
+    rows = (dict(zip((*COLUMNS, "failure"), values, strict=True)) for values in json.loads(text))
+    found = {row["seq"]: _summary(row, now) for row in rows}
     return [found[seq] for seq in seqs]
 
 
 def show_request(db: sqlite3.Connection, request_id: str, now: Now) -> dict[str, Any] | None:
     """Returns everything about one request, found by its id or by the requester's own (then the latest)."""
     row = db.execute(
-        f"SELECT *, {FAILURE} FROM requests WHERE seq = coalesce("
+        f"SELECT *, {FAILURE} AS failure FROM requests WHERE seq = coalesce("
         "(SELECT seq FROM requests WHERE id = :id),"
         " (SELECT seq FROM requests WHERE client_id = :id ORDER BY seq DESC LIMIT 1))",
         {"id": request_id},
@@ -121,7 +126,7 @@ def show_request(db: sqlite3.Connection, request_id: str, now: Now) -> dict[str,
         "SELECT state, payload, topic, tries, is_provisional FROM outbox WHERE request = ?", (row["seq"],)
     ).fetchone()
     is_waiting = row["state"] in ("received", "pending")
-    return _summary(row, now) | {
+    return _summary(dict(row), now) | {
         "waiting_before": waiting_before(db, row["id"]) if is_waiting else None,
         "topic": row["topic"],
         "reply_topic": row["reply_topic"],
@@ -228,7 +233,7 @@ def oldest_pending_ms(db: sqlite3.Connection) -> int | None:
     return min((row["received_at_ms"] for row in oldest if row is not None), default=None)
 
 
-def _summary(row: sqlite3.Row, now: Now) -> dict[str, Any]:
+def _summary(row: Mapping[str, Any], now: Now) -> dict[str, Any]:
     return {
         "id": row["id"],
         "client_id": row["client_id"],

@@ -159,7 +159,8 @@ class Store:
 
     async def next_received(self, limit: int, busy: Collection[Seq]) -> list[StoredRequest]:
         """Returns undecided requests, most urgent first, less those already `busy`."""
-        return await self._database.read(lambda db: backlog.received(db, limit, busy))
+        left_out = tuple(busy)  # as it is now: the loop goes on
+        return await self._database.read(lambda db: backlog.received(db, limit, left_out))
 
     async def queue_for_tiers(
         self,
