@@ -122,7 +122,8 @@ class Daemon:
             await self._build_lanes(stack)
             self._monitor = LoopMonitor(self._manager, self._status_line, self._metrics.lagged)
             self._report = self._build_report()
-            gauges = Gauges(self._report, Space(self._database), Sensors(), self.ready.is_set, self._spans)
+            space, routes = Space(self._database), self._in_force.routes
+            gauges = Gauges(self._report, space, Sensors(), self.ready.is_set, routes, self._spans)
             self.exposition = Exposition(self._metrics, gauges, gauges.refresh)
             self._desk = await self._build_desk(stack)
             self._build_bulletin()
@@ -376,12 +377,12 @@ class Daemon:
                     await self._link.ready.wait()
             except TimeoutError:
                 log.warning("daemon.broker_missing", error=self._link.status.error)
+        spare_what_lasts()
         elapsed_ms = round(1000 * (self._clock.monotonic_s() - self._started_s))
         log.info("daemon.ready", elapsed_ms=elapsed_ms, routes=len(self._settings.routes))
         self._manager.notify(READY=1, STATUS=self._report.line())
         self.ready.set()
         await self._lanes.load_models()
-        spare_what_lasts()
 
     # --- stopping -----------------------------------------------------------------------------------
 

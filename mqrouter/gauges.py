@@ -46,7 +46,7 @@ class Read:
 
 
 class Gauges(Collector):
-    """`refresh` first, `collect` then: the one may wait, the other may not."""
+    """`refresh` first, `collect` then: the one may wait, the other may not. `routes` are those in force by then."""
 
     def __init__(
         self,
@@ -54,12 +54,14 @@ class Gauges(Collector):
         space: Space,
         sensors: Sensors,
         is_ready: Callable[[], bool],
+        routes: Callable[[], Iterable[str]],
         spans: Mapping[str, int] = NO_SPANS,
     ) -> None:
         self._report = report
         self._space = space
         self._sensors = sensors
         self._is_ready = is_ready
+        self._routes = routes
         self._spans = spans
         self._read = Read({}, None, ())
         self._turn = asyncio.Lock()
@@ -171,7 +173,7 @@ class Gauges(Collector):
         yield from (up, paused, breaker, busy)
         held_back = self._report.store.paused_routes
         routes = _gauge("route_paused", "1 while an operator holds the route back.", None, "route")
-        for name in sorted({*self._report.settings.routes, *held_back}):
+        for name in sorted({*self._routes(), *held_back}):
             routes.add_metric([name], name in held_back)
         yield routes
 

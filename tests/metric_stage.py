@@ -61,7 +61,10 @@ class MetricStage:
             "memory": SimpleNamespace(resident_mb=lambda pid: 206.0 if pid == 77 else None),
         }
         self.report, self.sensors = Report(**parts), Sensors(sys)
-        self.gauges = Gauges(self.report, Space(database), self.sensors, lambda: True, {"exported": 7})
+        self.routes = ["frost"]
+        self.gauges = Gauges(
+            self.report, Space(database), self.sensors, lambda: True, lambda: self.routes, {"exported": 7}
+        )
         self.exposition = Exposition(self.metrics, self.gauges, self.gauges.refresh)
 
     def tell_everything(self) -> None:

@@ -126,6 +126,12 @@ async def test_paused_route_is_shown_though_no_configuration_has_it_any_more(sta
     assert (await scrape(stage)).value("mqrouter_route_paused", route="frost") == 0
 
 
+async def test_route_that_a_reload_brings_is_shown_before_it_is_ever_held_back(stage: MetricStage) -> None:
+    stage.routes.append("harvest")
+
+    assert (await scrape(stage)).value("mqrouter_route_paused", route="harvest") == 0
+
+
 async def test_tokens_and_money_add_up(stage: MetricStage) -> None:
     stage.metrics.used("hub", Tokens(1000, 100))
     stage.metrics.used("hub", Tokens(0, 100))
