@@ -120,6 +120,12 @@ async def test_burst_is_accepted_as_if_it_had_come_one_by_one(store: Store, data
     assert turns == [(turn,) for turn in range(len(turns))]  # a repetition takes no turn
 
 
+async def test_question_and_its_repetition_may_come_in_one_burst_in_any_order_of_delivery(store: Store) -> None:
+    for number, (first, second) in enumerate([(True, False), (False, True), (True, True), (False, False)]):
+        asked = [request("q?", correlation=b"%d" % number, is_dup=is_dup, qos=1, mid=7) for is_dup in (first, second)]
+        assert await accept(store, *asked) == [Accepted.NEW, Accepted.ABSORBED]
+
+
 async def test_refused_request_is_a_dead_row_with_an_error_answer(store: Store, database: FlakyDatabase) -> None:
     item = refused(b"\xff" * 100, correlation=b"c")
     await accept(store, item)

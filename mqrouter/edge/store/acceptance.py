@@ -60,12 +60,12 @@ class Acceptance:
         for item in items:
             if self._is_plain(item, moved, taken):
                 new.append(self._enter(db, moved, item))
-                taken.add(item.dedupe_key)
                 results.append(Accepted.NEW)
             else:
                 _insert_new(db, new, now_ms)
                 new = []
                 results.append(self._accept(db, moved, item, now_ms))
+            taken.add(item.dedupe_key)
         _insert_new(db, new, now_ms)
         return results
 
