@@ -377,12 +377,12 @@ class Daemon:
                     await self._link.ready.wait()
             except TimeoutError:
                 log.warning("daemon.broker_missing", error=self._link.status.error)
-        spare_what_lasts()
         elapsed_ms = round(1000 * (self._clock.monotonic_s() - self._started_s))
         log.info("daemon.ready", elapsed_ms=elapsed_ms, routes=len(self._settings.routes))
         self._manager.notify(READY=1, STATUS=self._report.line())
         self.ready.set()
         await self._lanes.load_models()
+        spare_what_lasts()
 
     # --- stopping -----------------------------------------------------------------------------------
 
