@@ -29,13 +29,6 @@ def test_all_are_inserted_in_their_order(db: sqlite3.Connection, number: int) ->
     assert db.execute("SELECT name, legs FROM animals ORDER BY seq").fetchall() == ANIMALS[:number]
 
 
-def test_rows_that_came_before_one_that_is_refused_wait_for_the_rollback(db: sqlite3.Connection) -> None:
-    with pytest.raises(sqlite3.IntegrityError):
-        insert(db, INTO, [*ANIMALS[: MAX_AT_ONCE + 1], (None, 4)])
-
-    assert db.execute("SELECT count(*) FROM animals").fetchone()[0] == MAX_AT_ONCE
-
-
 @pytest.mark.parametrize("number", SIZES)
 def test_statement_runs_for_each_value(db: sqlite3.Connection, number: int) -> None:
     insert(db, INTO, ANIMALS)

@@ -15,12 +15,12 @@ import struct
 import termios
 import threading
 import time
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, replace
-from enum import IntEnum
 from typing import Any, TypeVar
 
 from harness import WAIT_S, Signal
+from mqtt_packets import Kind, Packet, PacketReader
 
 T = TypeVar("T")
 
@@ -28,67 +28,6 @@ READ_BYTES = 65_536
 BLOCKS_AHEAD = 16  # read and not yet passed on: beyond that the sender's own TCP has to wait
 TAKE_S = 1.0
 PACE_S = 0.05  # a throttled way sends so often
-
-
-class Kind(IntEnum):
-    """What an MQTT packet is; its first four bits."""
-
-    CONNECT = 1
-    CONNACK = 2
-    PUBLISH = 3
-    PUBACK = 4
-    PUBREC = 5
-    PUBREL = 6
-    PUBCOMP = 7
-    SUBSCRIBE = 8
-    SUBACK = 9
-    UNSUBSCRIBE = 10
-    UNSUBACK = 11
-    PINGREQ = 12
-    PINGRESP = 13
-    DISCONNECT = 14
-    AUTH = 15
-
-
-@dataclass(frozen=True)
-class Packet:
-    """An MQTT packet: `start` is its place in the bytes of its connection, `size` includes the header."""
-
-    kind: int
-    start: int
-    size: int
-
-
-class PacketReader:
-    """Finds the packets in one direction of one connection."""
-
-    def __init__(self) -> None:
-        self._position = 0
-        self._header = bytearray()
-        self._body_left = 0
-
-    def feed(self, data: bytes) -> Iterator[Packet]:
-        """Yields each packet whose header ends in these bytes."""
-        at = 0
-        while at < len(data):
-            if self._body_left:
-                step = min(self._body_left, len(data) - at)
-                self._body_left -= step
-            else:
-                step = 1
-                self._header.append(data[at])
-                if len(self._header) > 1 and data[at] < 0x80:
-                    yield self._end_of_header()
-            at += step
-            self._position += step
-
-    def _end_of_header(self) -> Packet:
-        kind, *lengths = self._header
-        self._body_left = sum((byte & 0x7F) << (7 * place) for place, byte in enumerate(lengths))
-        size = len(self._header) + self._body_left
-        start = self._position + 1 - len(self._header)
-        self._header.clear()
-        return Packet(kind >> 4, start, size)
 
 
 @dataclass(frozen=True)
@@ -377,7 +316,10 @@ class _Connection:
 
 
 async def _until_taken(end: socket.socket) -> None:
-    """The other side's TCP has what was sent, unless it takes no more: a reset would throw away the rest."""
+    """The other side's TCP has what was sent, unless it takes no more: a reset would throw away the rest.
+
+    The kernel gives no event when that is so: it is asked.
+    """
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(TAKE_S):
             while struct.unpack("i", fcntl.ioctl(end, termios.TIOCOUTQ, bytes(4)))[0]:

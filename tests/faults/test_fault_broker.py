@@ -14,9 +14,10 @@ from typing import Any
 
 import pytest
 from harness import Gateway, Mosquitto, Site, StubTier, poll, running_site
+from mqtt_packets import Kind
 from names import NameServer
 from oracle import Oracle, Sent
-from proxy import Kind, Proxy, Way
+from proxy import Proxy, Way
 
 pytestmark = pytest.mark.real_model
 

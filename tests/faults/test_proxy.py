@@ -9,7 +9,8 @@ from collections.abc import Iterator
 
 import pytest
 from harness import WAIT_S
-from proxy import Kind, Packet, PacketReader, Proxy
+from mqtt_packets import Kind, Packet, PacketReader
+from proxy import Proxy
 
 PUBLISH = bytes([0x32, 130, 1]) + bytes(130)  # 133 bytes with its header
 PINGREQ = b"\xc0\x00"
